@@ -1,0 +1,151 @@
+"""The formats, one module each, and the registry that lists them as data.
+
+A new format is one module with an `ImageSource` and one entry here, or a third-party package that offers a `Format` (or
+several) through the entry-point group ``intake_emio.formats``. Modules are imported when a file of theirs turns up.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ArgumentError
+
+if TYPE_CHECKING:
+    from ..source import ImageSource
+
+ENTRY_POINTS = "intake_emio.formats"
+
+
+@dataclass(frozen=True)
+class Format:
+    """What is known of a format without importing its module.
+
+    Parameters
+    ----------
+    name
+        As in ``format=`` and in the driver's name ``emio_<name>``.
+    title
+        In plain words.
+    module
+        Dotted name of its module.
+    source
+        Name of the `ImageSource` in the module; `None` if the format is only written.
+    extensions
+        In lower case, with their dots.
+    magic
+        Byte strings by which the content is recognised, each with its offset.
+    recognise
+        Name of a function of the module that takes a `File` and says whether it is of this format, where magic bytes
+        do not suffice.
+    detection
+        How files are recognised, in words.
+    save
+        Name of the function of the module that writes the format.
+    holds
+        Names of the variables that one written file holds beside the image; ``("*",)``: any.
+    losses
+        Name of the function of the module that says what the format will not keep of an image.
+    """
+
+    name: str
+    title: str
+    module: str
+    source: str | None = None
+    extensions: tuple[str, ...] = ()
+    magic: tuple[tuple[int, bytes], ...] = ()
+    recognise: str | None = None
+    detection: str = ""
+    save: str | None = None
+    holds: tuple[str, ...] = ()
+    losses: str | None = None
+
+    def load(self, what: str) -> Any:
+        """Return an object of the format's module by its name."""
+        return getattr(importlib.import_module(self.module), what)
+
+    def source_class(self) -> type[ImageSource]:
+        """Return the reader.
+
+        Raises
+        ------
+        ArgumentError
+            If the format is only written.
+        """
+        if self.source is None:
+            raise ArgumentError(f"{self.name} files are written, but not read")
+        return self.load(self.source)
+
+
+_HERE = __name__
+
+FORMATS = (
+    Format(
+        "blo",
+        "NanoMegas blockfile",
+        f"{_HERE}.blo",
+        source="BloSource",
+        extensions=(".blo",),
+        magic=((0, b"IMGBLO"),),
+        detection="first bytes IMGBLO",
+        save="save",
+        holds=("navigator",),
+        losses="losses",
+    ),
+    Format(
+        "npy",
+        "NumPy array",
+        f"{_HERE}.npy",
+        source="NpySource",
+        extensions=(".npy",),
+        magic=((0, b"\x93NUMPY"),),
+        detection="first bytes \\x93NUMPY",
+        save="save",
+        losses="losses",
+    ),
+    Format(
+        "raw",
+        "Headerless raw frames",
+        f"{_HERE}.raw",
+        source="RawSource",
+        extensions=(".raw", ".bin", ".dat"),
+        detection="arguments dtype and sig_shape",
+    ),
+    Format(
+        "zarr",
+        "Zarr store of xarray",
+        f"{_HERE}.zarr",
+        extensions=(".zarr",),
+        save="save",
+        holds=("*",),
+    ),
+)
+
+
+@functools.cache
+def registry() -> dict[str, Format]:
+    """All formats by name, those of other packages included; ours win where names clash."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Format] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        offered = point.load()
+        for entry in [offered] if isinstance(offered, Format) else offered:
+            found[entry.name] = entry
+    return {**found, **{entry.name: entry for entry in FORMATS}}
+
+
+def find(name: str) -> Format:
+    """Return a format by its name.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name; says which there are.
+    """
+    known = registry()
+    if name not in known:
+        raise ArgumentError(f"there is no format {name!r}; known are {', '.join(sorted(known))}")
+    return known[name]

@@ -1,0 +1,525 @@
+"""NanoMegas blockfiles (.blo): a scan of square diffraction patterns behind a fixed header.
+
+Layout and quirks: docs/formats/blo.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import arguments
+from ..axes import Calibration, Scale, convert_length, default_axes, spacing_of, units_of
+from ..errors import ArgumentError, EmioWarning, HeaderError
+from ..frames.files import File
+from ..frames.frames import Frames
+from ..frames.layout import FrameStack
+from ..frames.navigation import Navigation, navigate
+from ..frames.store import store
+from ..image import Image, Variable
+from ..source import ImageSource
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MAGIC = b"IMGBLO"
+VERSIONS = (258, 259)
+FRAME_HEADER = 6  # marker 0x55AA, then the frame's number; nobody checks them
+OLE_EPOCH = datetime(1899, 12, 30)
+LARGEST_CLAIM = 1 << 30
+FIELDS = [
+    ("ID", "S6"),
+    ("MAGIC", "u2"),
+    ("Data_offset_1", "u4"),
+    ("Data_offset_2", "u4"),
+    ("UNKNOWN1", "u4"),
+    ("DP_SZ", "u2"),
+    ("DP_rotation", "u2"),
+    ("NX", "u2"),
+    ("NY", "u2"),
+    ("Scan_rotation", "u2"),
+    ("SX", "f8"),
+    ("SY", "f8"),
+    ("Beam_energy", "u4"),
+    ("SDP", "u2"),
+    ("Camera_length", "u4"),
+    ("Acquisition_time", "f8"),
+    *((f"Centering_N{n}", "f8") for n in range(8)),
+    *((f"Distortion_N{n:02}", "f8") for n in range(14)),
+]
+HEADER = np.dtype(FIELDS)
+BIT_DEPTH = re.compile(r"blo bit depth:\s*(\d+)\s*bits", re.IGNORECASE)
+
+
+class BloSource(ImageSource):
+    """Blockfile as a scan `yx` of patterns `vu`, with its virtual bright field as `navigator`.
+
+    Parameters
+    ----------
+    uri
+        Path or URL of the file.
+    endianess
+        ``"<"`` or ``">"``: byte order of every number in the file. A file whose version number only makes sense in
+        the other order is read in that one.
+    endianness
+        The same, as newer RosettaSciIO spells it.
+    mmap_mode
+        Accepted for compatibility: `None`, ``"r"`` and ``"c"`` are the same, because reading never writes.
+    **common
+        See `ImageSource`.
+
+    Raises
+    ------
+    HeaderError
+        If the file is no blockfile, or its header contradicts it.
+    ArgumentError
+        If `sig_shape` has another number of pixels than a pattern, or `sync_offset` is out of range.
+
+    Notes
+    -----
+    Dimensions are always ``y x v u``. Scan steps are in nm, detector pixels in cm. Sources of the facts:
+    RosettaSciIO, LiberTEM and files of NanoMegas software.
+
+    Examples
+    --------
+    >>> from intake_emio.cli.demo import small_scan
+    >>> BloSource(small_scan()).to_dask().image.dims
+    ('y', 'x', 'v', 'u')
+    """
+
+    name = "emio_blo"
+    format_name = "blo"
+
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        endianess: str = "<",
+        endianness: str | None = None,
+        mmap_mode: str | None = None,
+        **common: Any,
+    ):
+        super().__init__(uri, **common)
+        self.endianess = arguments.choice("endianess", endianness or endianess, ("<", ">"))
+        self.endianness = endianness
+        if mmap_mode in ("r+", "w+"):
+            raise ArgumentError(
+                f"mmap_mode={mmap_mode!r} would write into the file: reading never does, use 'r' or 'c'"
+            )
+        self.mmap_mode = arguments.choice("mmap_mode", mmap_mode, (None, "r", "c"))
+
+    def parse(self, file: File) -> Image:
+        """Describe a blockfile from its header and note."""
+        header = read_header(file, self.endianess)
+        pattern = (header["DP_SZ"], header["DP_SZ"])
+        scan = (header["NY"], header["NX"])
+        dtype = np.dtype(header["endianess"] + ("u2" if header["bits"] == 16 else "u1"))
+        stack = FrameStack.in_one_file(
+            self.uri,
+            dtype,
+            self._pattern_shape(file, pattern),
+            min(_frames_in(file, header, dtype), math.prod(scan)),
+            offset=header["Data_offset_2"],
+            frame_header=FRAME_HEADER,
+        )
+        self._check_claim(file, scan, stack)
+        navigation = navigate(file, stack.count, scan, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
+        axes = default_axes(len(navigation.shape))
+        calibration = _detector(axes[-2:], header) if stack.frame_shape == pattern else {}
+        if navigation.shape[-2:] == scan:
+            calibration |= _scan(header)
+        return Image(
+            Frames(stack, navigation, self.storage(), file.stamp),
+            axes,
+            calibration=calibration,
+            header=header,
+            acquisition=_acquisition(header),
+            variables=self._navigator(file, header, navigation, scan),
+        )
+
+    def _pattern_shape(self, file: File, pattern: tuple[int, int]) -> tuple[int, ...]:
+        if self.sig_shape is None:
+            return pattern
+        if len(self.sig_shape) != 2 or math.prod(self.sig_shape) != math.prod(pattern):
+            raise ArgumentError(
+                f"{file}: sig_shape={self.sig_shape} does not hold the {math.prod(pattern)} pixels of a {pattern} pattern"
+            )
+        return self.sig_shape
+
+    def _check_claim(self, file: File, scan: tuple[int, int], stack: FrameStack) -> None:
+        claim = math.prod(scan) * stack.stride
+        if self.nav_shape is None and claim > LARGEST_CLAIM and claim > 1000 * file.size:
+            raise HeaderError(
+                f"{file}: the header's scan NY x NX = {scan[0]} x {scan[1]} would need {claim} bytes, the file has "
+                f"{file.size}: if it is right about the patterns, pass nav_shape="
+            )
+
+    def _navigator(
+        self, file: File, header: dict[str, Any], navigation: Navigation, scan: tuple[int, int]
+    ) -> dict[str, Variable]:
+        """Return the stored virtual bright field, which follows the order of the frames, where it is whole."""
+        start, points = header["Data_offset_1"], math.prod(scan)
+        whole = HEADER.itemsize <= start and start + points <= header["Data_offset_2"]
+        if not whole or header["bits"] == 16 or navigation.shape != scan:
+            return {}
+        stack = FrameStack.in_one_file(self.uri, "u1", (), points, offset=start)
+        return {"navigator": Variable(Frames(stack, navigation, self.storage(), file.stamp), "yx")}
+
+
+def read_header(file: File, endianess: str = "<") -> dict[str, Any]:
+    """Every field of the header under its name, the note, the bit depth and the byte order that was used.
+
+    Raises
+    ------
+    HeaderError, TruncatedError
+        If the file is no blockfile, or the header is impossible.
+    """
+    start = file.read(0, len(MAGIC))
+    if start != MAGIC:
+        raise HeaderError(f"{file}: not a blockfile: it starts with {start!r}, expected {MAGIC!r}")
+    raw = file.read_exactly(0, HEADER.itemsize, "blockfile header")
+    orders = (endianess, "<" if endianess == ">" else ">")
+    headers = [_fields(raw, order) for order in orders]
+    header = next((h for h in headers if h["MAGIC"] in VERSIONS), None)
+    if header is None:
+        header = next((h for h in headers if _fits(file, h)), None)
+        if header is None:
+            raise HeaderError(
+                f"{file}: MAGIC is {headers[0]['MAGIC']}, expected {VERSIONS[0]} or {VERSIONS[1]}, and the sizes in "
+                "the header do not fit the file"
+            )
+        warnings.warn(
+            f"{file}: unknown version {header['MAGIC']} of the blockfile format, read as {VERSIONS[0]}",
+            EmioWarning,
+            2,
+        )
+    for name in ("DP_SZ", "NX", "NY"):
+        if header[name] == 0:
+            raise HeaderError(f"{file}: {name} is 0, so there are no patterns")
+    first = header["Data_offset_2"]
+    if first < HEADER.itemsize or first >= file.size:
+        raise HeaderError(
+            f"{file}: Data_offset_2 (start of the patterns) is {first}, which is not between the header's end "
+            f"({HEADER.itemsize}) and the file's ({file.size})"
+        )
+    header["Note"] = _note(file, header)
+    depth = BIT_DEPTH.search(header["Note"]) if header["MAGIC"] == 259 else None
+    header["bits"] = 16 if depth and int(depth[1]) == 16 else 8
+    return header
+
+
+def _fields(raw: bytes, order: str) -> dict[str, Any]:
+    values = np.frombuffer(raw, HEADER.newbyteorder(order), 1)[0]
+    return {**{name: values[name].item() for name, _ in FIELDS}, "endianess": order}
+
+
+def _fits(file: File, header: dict[str, Any]) -> bool:
+    frames = header["NX"] * header["NY"] * (header["DP_SZ"] ** 2 + FRAME_HEADER)
+    return bool(frames) and HEADER.itemsize <= header["Data_offset_2"] <= file.size - frames
+
+
+def _note(file: File, header: dict[str, Any]) -> str:
+    end = min(header["Data_offset_1"], header["Data_offset_2"])
+    return file.read(HEADER.itemsize, end - HEADER.itemsize).strip(b"\0").decode("latin-1")
+
+
+def _frames_in(file: File, header: dict[str, Any], dtype: np.dtype) -> int:
+    """Count the complete frames that are there; an interrupted scan has fewer than the header says."""
+    stride = FRAME_HEADER + header["DP_SZ"] ** 2 * dtype.itemsize
+    count = (file.size - header["Data_offset_2"]) // stride
+    if count < 1:
+        raise HeaderError(
+            f"{file}: not even one complete pattern of DP_SZ = {header['DP_SZ']} ({stride} bytes) lies behind "
+            f"Data_offset_2 = {header['Data_offset_2']} in {file.size} bytes"
+        )
+    return count
+
+
+def _scan(header: dict[str, Any]) -> dict[str, Calibration]:
+    steps = {"y": header["SY"], "x": header["SX"]}
+    return {axis: Scale(step, "nm") for axis, step in steps.items() if step and math.isfinite(step)}
+
+
+def _detector(axes: str, header: dict[str, Any]) -> dict[str, Calibration]:
+    """Detector pixels in cm; SDP holds pixels per cm times 100."""
+    return {axis: Scale(100 / header["SDP"], "cm") for axis in axes} if header["SDP"] else {}
+
+
+def _acquisition(header: dict[str, Any]) -> dict[str, Any]:
+    facts = {
+        "beam_energy": header["Beam_energy"] / 1000,
+        "camera_length": header["Camera_length"] / 10,  # stored in 0.1 mm
+        "start_time": _start_time(header["Acquisition_time"]),
+    }
+    return {name: fact for name, fact in facts.items() if fact} | {"scan_rotation": header["Scan_rotation"] / 100}
+
+
+def _start_time(days: float) -> str | None:
+    """Days since 1899-12-30 as naive ISO time, to the millisecond; `None` where no calendar holds the date."""
+    try:
+        moment = OLE_EPOCH + timedelta(milliseconds=round(days * 86_400_000))
+    except (ValueError, OverflowError):
+        return None
+    return moment.isoformat(timespec="milliseconds") if days else None
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+DATA_OFFSET_1 = 4096
+LARGEST = 65535
+CARRIED = [name for name, _ in FIELDS if name.startswith(("Centering", "Distortion"))] + [
+    "UNKNOWN1",
+    "DP_rotation",
+    "Scan_rotation",
+    "Beam_energy",
+    "Camera_length",
+    "Acquisition_time",
+]
+
+
+def save(
+    dataset: xr.Dataset,
+    path: str,
+    *,
+    compress: bool | None = None,
+    intensity_scaling: str | tuple[float, float] | None = None,
+    navigator: str | np.ndarray | None = "navigator",
+    show_progressbar: bool = True,
+    endianess: str = "<",
+) -> None:
+    """Write a scan of square patterns as a blockfile; each chunk is computed once.
+
+    Parameters
+    ----------
+    dataset
+        Its `image` has two signal axes of equal length behind up to two navigation axes. Header fields of a Dataset
+        that came from a blockfile are carried over.
+    path
+        File to create.
+    compress
+        Makes no difference: the format knows no compression.
+    intensity_scaling
+        How pixels become uint8. `None`: not at all, values must be whole numbers from 0 to 255. ``"dtype"``, ``"minmax"``,
+        ``"crop"`` (0 to 255) or ``(low, high)``: that range is stretched to 0 … 255, what lies outside is clipped.
+    navigator
+        ``"navigator"``: the Dataset's variable of that name, or else the mean of every pattern; an array of scan shape;
+        `None`: zeros.
+    show_progressbar
+        Whether to show one, on a terminal, when it takes long.
+    endianess
+        ``"<"`` or ``">"``: byte order of every number.
+
+    Raises
+    ------
+    ArgumentError
+        If the image does not fit into a blockfile.
+
+    Warns
+    -----
+    EmioWarning
+        If a calibration cannot be expressed in nm (scan) or cm (detector).
+    """
+    image = dataset["image"]
+    arguments.choice("endianess", endianess, ("<", ">"))
+    ny, nx, size = _scan_of(path, image)
+    pixels = image.data.reshape(ny, nx, size, size)
+    limits = _limits(path, pixels, intensity_scaling)
+    header = _header_of(dataset, ny, nx, size).astype(HEADER.newbyteorder(endianess))
+    stored = _given_navigator(path, dataset, navigator, (ny, nx))
+    target = PatternTarget(path, int(header["Data_offset_2"]), (ny, nx), size, endianess, limits, stored is None)
+    with open(path, "wb") as file:
+        file.write(header.tobytes() + _note_of(dataset))
+        file.truncate(int(header["Data_offset_2"]) + ny * nx * (FRAME_HEADER + size * size))
+    target.number_frames()
+    if stored is not None:
+        target.navigator()[...] = np.asarray(_scaled(stored, limits)).astype("u1")
+    store(_whole_patterns(pixels), target, show_progressbar)
+
+
+def losses(dataset: xr.Dataset) -> list[str]:
+    """Name what a blockfile does not keep of a Dataset."""
+    image = dataset["image"]
+    uneven = [
+        str(d) for d in image.dims if d in image.coords and spacing_of(image, str(d)) is None and image.sizes[d] > 1
+    ]
+    shifted = [str(d) for d in image.dims if str(d) not in uneven and d in image.coords and float(image[d][0]) != 0]
+    lost = [f"uneven coordinates of {', '.join(uneven)}"] * bool(uneven)
+    return lost + [f"the origin of {', '.join(shifted)}"] * bool(shifted)
+
+
+@dataclass(frozen=True)
+class PatternTarget:
+    """A blockfile that takes blocks of patterns; it travels to other processes by its name."""
+
+    path: str
+    offset: int
+    scan: tuple[int, int]
+    size: int
+    endianess: str
+    limits: tuple[float, float] | None
+    make_navigator: bool
+
+    def frames(self) -> np.ndarray:
+        """All frames with their headers, as a map of the file."""
+        frame = np.dtype(
+            [
+                ("marker", self.endianess + "u2"),
+                ("number", self.endianess + "u4"),
+                ("pixels", "u1", (self.size,) * 2),
+            ]
+        )
+        return np.memmap(self.path, frame, "r+", self.offset, self.scan)
+
+    def navigator(self) -> np.ndarray:
+        """Virtual bright field, as a map of the file."""
+        return np.memmap(self.path, "u1", "r+", DATA_OFFSET_1, self.scan)
+
+    def number_frames(self) -> None:
+        """Write all frame headers."""
+        frames = self.frames()
+        frames["marker"] = 0x55AA
+        frames["number"] = np.arange(math.prod(self.scan), dtype="u4").reshape(self.scan)
+
+    def __setitem__(self, box: tuple[slice, ...], block: np.ndarray) -> None:
+        scaled = _scaled(block, self.limits)
+        if self.limits is None and block.dtype != np.uint8:
+            _check_bytes(self.path, block)
+        self.frames()["pixels"][box] = scaled
+        if self.make_navigator:
+            self.navigator()[box[:2]] = _scaled(block.mean((2, 3), dtype="f8"), self.limits)
+
+
+def _scan_of(path: str, image: xr.DataArray) -> tuple[int, int, int]:
+    """Rows, columns and pattern size that the file will have."""
+    *scan, height, width = image.shape if image.ndim > 1 else (*image.shape, 0)
+    if height != width or len(scan) > 2:
+        raise ArgumentError(
+            f"{path}: a blockfile holds square patterns of a scan (y, x, v, u), not {dict(image.sizes)}: cut out a square"
+        )
+    ny, nx = [1, 1, *scan][-2:]
+    if not 0 < min(ny, nx, width) <= max(ny, nx, width) <= LARGEST:
+        raise ArgumentError(f"{path}: scan {ny} x {nx} of {width} pixels: a blockfile counts from 1 to {LARGEST}")
+    return ny, nx, width
+
+
+def _limits(path: str, pixels: Any, scaling: Any) -> tuple[float, float] | None:
+    """Values that become 0 and 255; None: pixels stay as they are."""
+    if scaling is None:
+        return None
+    if isinstance(scaling, str) and scaling == "crop":
+        return 0.0, 255.0
+    if isinstance(scaling, str) and scaling == "minmax":
+        import dask
+
+        low, high = map(float, dask.compute(pixels.min(), pixels.max()))
+        return (low, high) if low < high else (0.0, 255.0)
+    if isinstance(scaling, str) and scaling == "dtype" and pixels.dtype.kind in "iu":
+        info = np.iinfo(pixels.dtype)
+        return float(info.min), float(info.max)
+    if not isinstance(scaling, str):
+        low, high = map(float, scaling)
+        if low < high:
+            return low, high
+    raise ArgumentError(
+        f"{path}: intensity_scaling={scaling!r} does not fit {pixels.dtype}: use 'dtype' (integers), 'minmax', 'crop' or "
+        "(low, high) with low < high"
+    )
+
+
+def _scaled(block: np.ndarray, limits: tuple[float, float] | None) -> np.ndarray:
+    if limits is None:
+        return block
+    low, high = limits
+    return np.floor((np.clip(block.astype("f8"), low, high) - low) / (high - low) * 255)
+
+
+def _check_bytes(path: str, block: np.ndarray) -> None:
+    if block.dtype == bool:
+        return
+    low, high = block.min(), block.max()
+    if not (low >= 0 and high <= 255 and (block.dtype.kind in "iu" or (block == np.floor(block)).all())):
+        raise ArgumentError(
+            f"{path}: blockfiles hold whole numbers from 0 to 255, and the image has {block.dtype} values from {low} to {high}: "
+            "pass intensity_scaling='minmax', 'dtype', 'crop' or (low, high)"
+        )
+
+
+def _whole_patterns(pixels: Any) -> Any:
+    return pixels.rechunk({2: -1, 3: -1}) if hasattr(pixels, "rechunk") else pixels
+
+
+def _given_navigator(path: str, dataset: xr.Dataset, navigator: Any, scan: tuple[int, int]) -> np.ndarray | None:
+    """Bright field to store, or `None` if it is to be made from the patterns."""
+    if navigator is None:
+        return np.zeros(scan, "u1")
+    if isinstance(navigator, str):
+        if navigator not in dataset:
+            return None
+        navigator = dataset[navigator]
+    values = np.asarray(navigator)
+    if values.size != math.prod(scan) or values.ndim > 2:
+        raise ArgumentError(f"{path}: the navigator's shape {values.shape} is not the scan's {scan}")
+    return values.reshape(scan)
+
+
+def _header_of(dataset: xr.Dataset, ny: int, nx: int, size: int) -> np.ndarray:
+    header = np.zeros((), HEADER)
+    before = dataset.attrs.get("metadata", {}).get("fileheader", {})
+    facts = dataset.attrs.get("acquisition", {})
+    header["UNKNOWN1"] = 131141
+    header["Acquisition_time"] = _days(facts.get("start_time"))
+    header["Beam_energy"] = round(1000 * float(facts.get("beam_energy") or 0))
+    header["Camera_length"] = round(10 * float(facts.get("camera_length") or 0))
+    if before.get("ID") == MAGIC.decode():
+        for name in CARRIED:
+            header[name] = before.get(name) or 0
+    header["ID"], header["MAGIC"] = MAGIC, VERSIONS[0]
+    header["Data_offset_1"] = DATA_OFFSET_1
+    header["Data_offset_2"] = -(-(DATA_OFFSET_1 + nx * ny) // 16) * 16
+    header["DP_SZ"], header["NX"], header["NY"] = size, nx, ny
+    *scan, row, _ = map(str, dataset["image"].dims)
+    rows, columns = [None, None, *scan][-2:]
+    header["SY"], header["SX"] = _step(dataset, rows, "nm"), _step(dataset, columns, "nm")
+    pixel = _step(dataset, row, "cm")
+    density = round(100 / pixel) if pixel else 0
+    if pixel and not 1 <= density <= LARGEST:
+        density = 0
+        warnings.warn(f"detector pixels of {pixel} cm cannot be stored in a blockfile", EmioWarning, stacklevel=7)
+    header["SDP"] = density
+    return header
+
+
+def _step(dataset: xr.Dataset, axis: str | None, units: str) -> float:
+    """Spacing of an axis in the units of the format; 0 where there is none, or none that can be converted."""
+    image = dataset["image"]
+    spacing = spacing_of(image, axis) if axis else None
+    if axis is None or spacing is None:
+        return 0.0
+    converted = convert_length(spacing, units_of(image, axis), units)
+    if converted is None:
+        warnings.warn(
+            f"spacing of {axis!r} in {units_of(image, axis)!r} cannot be stored in a blockfile, which wants {units}",
+            EmioWarning,
+            stacklevel=8,
+        )
+    return converted or 0.0
+
+
+def _days(start_time: str | None) -> float:
+    """ISO time as days since 1899-12-30; unknown: what RosettaSciIO writes."""
+    if not start_time:
+        return 25570.0
+    moment = datetime.fromisoformat(start_time).replace(tzinfo=None)
+    return (moment - OLE_EPOCH) / timedelta(days=1)
+
+
+def _note_of(dataset: xr.Dataset) -> bytes:
+    note = dataset.attrs.get("metadata", {}).get("fileheader", {}).get("Note")
+    note = note or dataset.attrs.get("acquisition", {}).get("title") or ""
+    return str(note).encode("latin-1", "replace")[: DATA_OFFSET_1 - HEADER.itemsize]

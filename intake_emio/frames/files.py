@@ -1,0 +1,225 @@
+"""Files by name: local paths and fsspec URLs, their headers and their neighbours."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import MissingFileError, StorageError, TruncatedError
+
+HEAD = 65536
+"""How much of a remote file is fetched at first: one request serves most headers."""
+
+
+def normalise(uri: Any) -> str:
+    """Absolute path of a local file, or the URL of a remote one.
+
+    Examples
+    --------
+    >>> normalise("s3://bucket/scan.blo"), normalise("file:///data//scan.blo")
+    ('s3://bucket/scan.blo', '/data/scan.blo')
+    """
+    text = os.fspath(uri)
+    if text.startswith(("file:", "local:")) and "::" not in text:
+        text = unquote(urlsplit(text).path) if "://" in text else text.split(":", 1)[1]
+    elif is_remote(text):
+        return text
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def is_remote(uri: str) -> bool:
+    """Whether bytes come through fsspec: ``http://…``, ``s3://…``, ``zip://…::…``."""
+    return "://" in uri or "::" in uri
+
+
+class File:
+    """A readable sequence of bytes with a name, for parsing headers. Nothing stays open.
+
+    Parameters
+    ----------
+    uri
+        Path or fsspec URL.
+    storage_options
+        For fsspec.
+    """
+
+    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None):
+        self.uri = normalise(uri)
+        self.storage_options = dict(storage_options or {})
+        self.remote = is_remote(self.uri)
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def name(self) -> str:
+        """Last part of the name, without folders."""
+        return self.uri.split("::", 1)[0].replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def stem(self) -> str:
+        """Name without its last extension."""
+        return os.path.splitext(self.name)[0]
+
+    @property
+    def extension(self) -> str:
+        """Last extension in lower case, with its dot."""
+        return os.path.splitext(self.name)[1].lower()
+
+    @functools.cached_property
+    def stamp(self) -> tuple[int, float | str]:
+        """Size in bytes, and a mark that changes when the content does (modification time or ETag)."""
+        if self.remote:
+            return remote_stamp(self.uri, self.storage_options)
+        return local_stamp(self.uri)
+
+    @property
+    def size(self) -> int:
+        """Size in bytes."""
+        return self.stamp[0]
+
+    def exists(self) -> bool:
+        """Whether there is such a file."""
+        try:
+            return self.size >= 0
+        except (MissingFileError, IsADirectoryError):
+            return False
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes from `start` on: `count` of them, or fewer where the file ends."""
+        if start < 0 or count <= 0:
+            return b""
+        if not self.remote:
+            try:
+                with open(self.uri, "rb") as handle:
+                    handle.seek(start)
+                    return handle.read(count)
+            except FileNotFoundError:
+                raise MissingFileError(f"{self.uri}: no such file") from None
+        if start + count <= HEAD:
+            return self._head[start : start + count]
+        return fetch_remote(self.uri, start, min(start + count, self.size), self.storage_options)
+
+    def read_exactly(self, start: int, count: int, what: str) -> bytes:
+        """Read `count` bytes, or raise a `TruncatedError` that names `what` is cut short."""
+        data = self.read(start, count)
+        if len(data) != count:
+            raise TruncatedError(
+                f"{self.uri}: the {what} needs {count} bytes from byte {start} on, but only {len(data)} are there"
+            )
+        return data
+
+    @functools.cached_property
+    def _head(self) -> bytes:
+        return fetch_remote(self.uri, 0, min(HEAD, self.size), self.storage_options)
+
+    def sibling(self, name: str) -> File:
+        """Return the file of that name in the same folder."""
+        return File(_beside(self.uri, name), self.storage_options)
+
+    @functools.cached_property
+    def neighbours(self) -> tuple[str, ...]:
+        """Names of all files in the same folder, sorted."""
+        if not self.remote:
+            try:
+                return tuple(sorted(e.name for e in os.scandir(os.path.dirname(self.uri)) if e.is_file()))
+            except FileNotFoundError:
+                return ()
+        fs, path = filesystem(self.uri, self.storage_options)
+        try:
+            listing = fs.ls(fs._parent(path), detail=False)
+        except (OSError, NotImplementedError):
+            return ()
+        return tuple(sorted(str(p).rstrip("/").rsplit("/", 1)[-1] for p in listing))
+
+
+def _beside(uri: str, name: str) -> str:
+    head, chain, rest = uri.partition("::")
+    folder, slash, _ = head.replace("\\", "/").rpartition("/") if is_remote(uri) else head.rpartition(os.sep)
+    return folder + slash + name + chain + rest
+
+
+def local_stamp(path: str) -> tuple[int, float | str]:
+    """Size and modification time of a local file.
+
+    Raises
+    ------
+    MissingFileError, StorageError
+        If it is not there, or is no file.
+    """
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from error
+    if not os.path.isfile(path):
+        raise StorageError(f"{path} is a folder, and a file was expected")
+    return info.st_size, info.st_mtime_ns
+
+
+# Remote files --------------------------------------------------------------------------------------------------------
+
+
+def filesystem(uri: str, storage_options: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL, and the path in it. Instances are cached by fsspec, per process."""
+    from fsspec.core import url_to_fs
+
+    try:
+        return url_to_fs(uri, **dict(storage_options or {}))
+    except ImportError as error:
+        raise StorageError(f"{uri}: {error}. Install intake-emio[remote]") from error
+    except FileNotFoundError:
+        raise MissingFileError(f"{uri}: no such file") from None
+
+
+def remote_stamp(uri: str, storage_options: Mapping[str, Any] | None) -> tuple[int, float | str]:
+    """Size of a remote file, and what tells its versions apart as far as the server says."""
+    fs, path = filesystem(uri, storage_options)
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        raise MissingFileError(f"{uri}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{uri}: {error}") from error
+    if info.get("type") == "directory":
+        raise StorageError(f"{uri} is a folder, and a file was expected")
+    if info.get("size") is None:
+        raise StorageError(f"{uri}: the server does not tell the file's size, so parts of it cannot be read. {CACHE}")
+    mark = next((info[k] for k in ("ETag", "etag", "LastModified", "mtime", "created") if info.get(k)), "")
+    return int(info["size"]), str(mark)
+
+
+def fetch_remote(uri: str, start: int, stop: int, storage_options: Mapping[str, Any] | None) -> bytes:
+    """Bytes `start` to `stop` of a remote file, in one request."""
+    return fetch_ranges([(uri, start, stop)], storage_options)[0]
+
+
+def fetch_ranges(ranges: list[tuple[str, int, int]], storage_options: Mapping[str, Any] | None) -> list[bytes]:
+    """Return byte ranges of remote files on one file system, requested at the same time where it can do that."""
+    places = {uri: filesystem(uri, storage_options) for uri, _, _ in ranges}
+    fs = places[ranges[0][0]][0]
+    paths = [places[uri][1] for uri, _, _ in ranges]
+    starts, stops = [r[1] for r in ranges], [r[2] for r in ranges]
+    try:
+        pieces = fs.cat_ranges(paths, starts, stops, on_error="raise")
+    except FileNotFoundError:
+        raise MissingFileError(f"{ranges[0][0]}: no such file (any more)") from None
+    except OSError as error:
+        raise StorageError(f"{ranges[0][0]}: {error}") from error
+    for (uri, start, stop), piece in zip(ranges, pieces, strict=True):
+        if len(piece) > stop - start:
+            raise StorageError(
+                f"{uri}: asked for {stop - start} bytes, the server sent {len(piece)}: it ignores range requests. {CACHE}"
+            )
+        if len(piece) < stop - start:
+            raise TruncatedError(
+                f"{uri}: asked for bytes {start} to {stop}, got only {len(piece)}: has the file changed?"
+            )
+    return pieces
+
+
+CACHE = "Put 'simplecache::' in front of the URL to work on a local copy"

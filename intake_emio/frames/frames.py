@@ -1,0 +1,158 @@
+"""Frames as pixels: a layout seen through a navigation, read with a storage backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .layout import FrameStack
+from .navigation import Navigation
+from .pixels import Box, Pixels
+from .storage import Storage
+
+SMALL_BYTES = 4 << 20
+"""Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
+of the file."""
+
+SPARSE = 4
+"""A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
+
+
+@dataclass(frozen=True)
+class Frames(Pixels):
+    """Equal frames, as an array of navigation axes and frame axes.
+
+    Parameters
+    ----------
+    stack
+        Where frames lie.
+    navigation
+        Which of them each point shows.
+    storage
+        How bytes are fetched.
+    frame_shape
+        Shape of a frame as handed out, if it is not the stored one.
+    stamps
+        State of the files when they were opened (for names of dask arrays).
+    """
+
+    stack: FrameStack
+    navigation: Navigation
+    storage: Storage = field(default_factory=Storage)
+    stamps: tuple[object, ...] = ()
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+    frame_ndim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self.navigation.shape + self.stack.shape)
+        object.__setattr__(self, "dtype", self.stack.native)
+        object.__setattr__(self, "frame_ndim", len(self.stack.shape))
+
+    @property
+    def is_view(self) -> bool:
+        """Whether stored pixels can be handed out as they lie in a map of the file."""
+        return self.storage.maps and self.stack.pixel.base == self.dtype and self.dtype != bool
+
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that hold the frames."""
+        return tuple(piece.path for piece in self.stack.pieces)
+
+    def token(self) -> object:
+        """Layout, navigation and the state of the files."""
+        return (type(self).__name__, self.stack, self.navigation, self.stamps)
+
+    def along(self, navigation: Navigation) -> Frames:
+        """Return the same frames seen through another navigation."""
+        return replace(self, navigation=navigation)
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a box; blank points are zero."""
+        depth = len(self.navigation.shape)
+        points, cut = self.navigation.part(box[:depth]), box[depth:]
+        parts = list(self._parts(points, (0,) * depth))
+        buffers = self.storage.fetch([self._range(piece, points) for _, points, piece in parts])
+        stored = [
+            (
+                corner,
+                part,
+                self.stack.view(piece, buffer, base, part.first, part.shape, part.strides)[(..., *cut)],
+            )
+            for (corner, part, piece), (buffer, base) in zip(parts, buffers, strict=True)
+        ]
+        complete = len(stored) == 1 and stored[0][1].shape == points.shape
+        if out is None and complete:
+            return self._handed_out(stored[0][2])
+        if out is None:
+            out = np.empty(points.shape + tuple(len(range(s.start, s.stop, s.step)) for s in cut), self.dtype)
+        if not complete and sum(part.points for _, part, _ in stored) < points.points:
+            out[...] = 0
+        for corner, part, pixels in stored:
+            target = out[tuple(slice(c, c + n) for c, n in zip(corner, part.shape, strict=True))]
+            convert(pixels, target)
+        return out
+
+    def _handed_out(self, stored: np.ndarray) -> np.ndarray:
+        if (
+            stored.dtype == self.dtype
+            and self.dtype != bool
+            and not (self.storage.maps and stored.nbytes < SMALL_BYTES)
+        ):
+            return stored
+        pixels = np.empty(stored.shape, self.dtype)
+        convert(stored, pixels)
+        return pixels
+
+    def _parts(self, points: Navigation, corner: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Navigation, int]]:
+        """Cut a grid of points so that each part lies in one file; points without a frame are left out.
+
+        Yields
+        ------
+        corner
+            Where the part begins in the whole.
+        part
+            Its points.
+        piece
+            Number of the file.
+        """
+        stack = self.stack
+        if not points.points or points.last < 0 or points.first >= stack.count:
+            return
+        piece = stack.piece_of(max(points.first, 0))
+        begin, end = stack.starts[piece], stack.starts[piece + 1]
+        axis = points.slowest
+        if points.first >= begin and points.last < end and (axis < 0 or self._worth_reading_through(points)):
+            yield corner, points, piece
+            return
+        if axis < 0:
+            return
+        step, size = points.strides[axis], points.shape[axis]
+        border = 0 if points.first < 0 else end
+        if points.first >= begin and points.last < end:
+            at = size // 2
+        else:
+            at = min(max(1, -(-(border - points.first) // step)), size - 1)
+        before, behind = points.cut(axis, at)
+        yield from self._parts(before, corner)
+        yield from self._parts(behind, (*corner[:axis], corner[axis] + at, *corner[axis + 1 :]))
+
+    def _worth_reading_through(self, points: Navigation) -> bool:
+        return self.storage.maps or points.span <= SPARSE * points.points
+
+    def _range(self, piece: int, points: Navigation) -> tuple[str, int, int]:
+        """Bytes from the first point's header to the last point's pixels."""
+        stack = self.stack
+        where, start = stack.pieces[piece], stack.starts[piece]
+        begin = where.offset + (points.first - start) * stack.stride + stack.frame_header
+        end = where.offset + (points.last - start) * stack.stride + stack.frame_header + stack.frame_bytes
+        return where.path, begin, end
+
+
+def convert(stored: np.ndarray, out: np.ndarray) -> None:
+    """Copy stored pixels into native ones of the same type; any byte but zero is true."""
+    if out.dtype == bool:
+        np.not_equal(stored.view("u1"), 0, out=out)
+    else:
+        np.copyto(out, stored)

@@ -1,0 +1,89 @@
+"""Pixels as arrays: lazily, as one dask array whose tasks carry names and numbers; or at once, in parallel."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import EmioError
+from .chunking import cores
+from .pixels import Box, Pixels
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+INLINE_BYTES = 16 << 10
+"""Pixels that pickle larger than this (many file names) are put into a graph once, not into each task."""
+
+PIECE_BYTES = 8 << 20
+"""What one thread fills at a time when everything is loaded."""
+
+
+def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
+    """Return a dask array of the pixels; nothing is read.
+
+    Parameters
+    ----------
+    pixels
+        What to read.
+    chunks
+        Sizes along each axis; default: what the pixels like best.
+    """
+    import dask.array as da
+
+    return da.from_array(
+        pixels,
+        chunks=pixels.chunks() if chunks is None else chunks,
+        name=pixels.name(),
+        asarray=False,
+        inline_array=len(pickle.dumps(pixels, protocol=5)) <= INLINE_BYTES,
+        # fancy=True (the default) is what lets dask push slices down into our read
+        meta=np.empty((0,) * pixels.ndim, pixels.dtype),
+    )
+
+
+def load(pixels: Pixels) -> np.ndarray:
+    """Read all pixels into a new array, a thread per core.
+
+    Raises
+    ------
+    EmioError
+        If they do not fit into memory.
+    """
+    try:
+        out = np.empty(pixels.shape, pixels.dtype)
+    except MemoryError:
+        raise EmioError(
+            f"{', '.join(pixels.files()[:1])}: {pixels.nbytes / 1e9:.1f} GB do not fit into memory: open it lazily "
+            "(chunks='auto') or load a part of it (partition=)"
+        ) from None
+    boxes = list(pieces(pixels))
+    if len(boxes) < 2:
+        for box in boxes:
+            pixels.read(box, out[box])
+        return out
+    with ThreadPoolExecutor(cores()) as threads:
+        for done in [threads.submit(pixels.read, box, out[box]) for box in boxes]:
+            done.result()
+    return out
+
+
+def pieces(pixels: Pixels, nbytes: int = PIECE_BYTES) -> list[Box]:
+    """Boxes that make up the whole, each a part of a natural chunk of about `nbytes`."""
+    chunk = list(pixels.chunks())
+    navigation = pixels.ndim - pixels.frame_ndim
+    for axis in range(max(navigation, min(1, pixels.ndim))):
+        size = math.prod(chunk) * pixels.dtype.itemsize
+        if size <= nbytes:
+            break
+        chunk[axis] = max(1, chunk[axis] * nbytes // size)
+    cuts = [
+        [slice(at, min(at + step, size), 1) for at in range(0, size, step)]
+        for size, step in zip(pixels.shape, chunk, strict=True)
+    ]
+    return list(itertools.product(*cuts))

@@ -1,0 +1,146 @@
+"""Pixels seen otherwise: axes in another order, or only a part, without reading anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .pixels import Box, Pixels
+
+
+@dataclass(frozen=True)
+class Permuted(Pixels):
+    """Pixels with their axes in another order; ``order[k]`` is the inner axis that becomes axis `k`."""
+
+    inner: Pixels
+    order: tuple[int, ...]
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+    frame_ndim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.inner.shape[k] for k in self.order))
+        object.__setattr__(self, "dtype", self.inner.dtype)
+        object.__setattr__(self, "frame_ndim", self.inner.frame_ndim)
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a box."""
+        back = np.argsort(self.order)
+        inner_box = tuple(box[k] for k in back)
+        inner_out = None if out is None else out.transpose(back)
+        return self.inner.read(inner_box, inner_out).transpose(self.order)
+
+    def chunks(self) -> tuple[int, ...]:
+        """Chunks that read well from the inner pixels."""
+        inner = self.inner.chunks()
+        return tuple(inner[k] for k in self.order)
+
+    @property
+    def is_view(self) -> bool:
+        """As the inner pixels."""
+        return self.inner.is_view
+
+    def files(self) -> tuple[str, ...]:
+        """As the inner pixels."""
+        return self.inner.files()
+
+    def token(self) -> object:
+        """Inner token and order."""
+        return ("permuted", self.order, self.inner.token())
+
+
+def permuted(pixels: Pixels, order: Sequence[int]) -> Pixels:
+    """Pixels with their axes in another order."""
+    return pixels if tuple(order) == tuple(range(pixels.ndim)) else Permuted(pixels, tuple(order))
+
+
+Pick = slice | tuple[int, ...] | int
+
+
+@dataclass(frozen=True)
+class Selected(Pixels):
+    """Part of some pixels: along each axis a slice (positive step), some indices, or one index, which drops the axis."""
+
+    inner: Pixels
+    picks: tuple[Pick, ...]
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+    frame_ndim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        kept = [k for k, pick in enumerate(self.picks) if not isinstance(pick, int)]
+        shape = tuple(count_of(self.picks[k]) for k in kept)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "dtype", self.inner.dtype)
+        navigation = self.inner.ndim - self.inner.frame_ndim
+        object.__setattr__(self, "frame_ndim", sum(k >= navigation for k in kept))
+
+    @property
+    def _dropped(self) -> tuple[int, ...]:
+        return tuple(k for k, pick in enumerate(self.picks) if isinstance(pick, int))
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a box; of an axis with indices, only those are read."""
+        cuts = iter(box)
+        inner: list[slice] = []
+        listed: list[int] = []
+        for axis, pick in enumerate(self.picks):
+            if isinstance(pick, int):
+                inner.append(slice(pick, pick + 1, 1))
+                continue
+            cut = next(cuts)
+            if isinstance(pick, slice):
+                start, step = pick.start + cut.start * pick.step, pick.step * cut.step
+                inner.append(slice(start, start + count_of(cut) * step, step))
+            else:
+                inner.append(cut)
+                listed.append(axis)
+        if not listed:
+            target = None if out is None else np.expand_dims(out, self._dropped)
+            return np.squeeze(self.inner.read(tuple(inner), target), self._dropped)
+        if out is None:
+            out = np.empty(tuple(map(count_of, box)), self.dtype)
+        self._read_listed(inner, listed, np.expand_dims(out, self._dropped))
+        return out
+
+    def _read_listed(self, box: list[slice], listed: list[int], out: np.ndarray) -> None:
+        """Read the members of the first listed axis one by one, those of the others within."""
+        axis, *others = listed
+        for number, index in enumerate(self.picks[axis][box[axis]]):  # type: ignore[index]
+            inner = [*box[:axis], slice(index, index + 1, 1), *box[axis + 1 :]]
+            target = out[(slice(None),) * axis + (slice(number, number + 1),)]
+            if others:
+                self._read_listed(inner, others, target)
+            else:
+                self.inner.read(tuple(inner), target)
+
+    @property
+    def is_view(self) -> bool:
+        """Whether a box can be had without copying."""
+        return self.inner.is_view and not any(isinstance(p, tuple) for p in self.picks)
+
+    def chunks(self) -> tuple[int, ...]:
+        """What the inner pixels like, as far as it is left."""
+        inner = [c for c, pick in zip(self.inner.chunks(), self.picks, strict=True) if not isinstance(pick, int)]
+        return tuple(min(c, n) for c, n in zip(inner, self.shape, strict=True))
+
+    def files(self) -> tuple[str, ...]:
+        """As the inner pixels."""
+        return self.inner.files()
+
+    def token(self) -> object:
+        """Inner token and picks."""
+        return ("selected", self.picks, self.inner.token())
+
+
+def count_of(pick: slice | tuple[int, ...]) -> int:
+    """How many members a slice (with start and stop) or a list of indices has."""
+    return len(pick) if isinstance(pick, tuple) else len(range(pick.start, pick.stop, pick.step))
+
+
+def selected(pixels: Pixels, picks: Sequence[Pick]) -> Pixels:
+    """Part of some pixels."""
+    everything = tuple(slice(0, n, 1) for n in pixels.shape)
+    return pixels if tuple(picks) == everything else Selected(pixels, tuple(picks))

@@ -1,0 +1,305 @@
+"""What every reader returns and every writer takes: pixels, and all that is known about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from . import arguments
+from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
+from .errors import ArgumentError, PartitionError
+from .frames.chunking import given_chunks
+from .frames.lazy import lazy, load
+from .frames.pixels import Pixels
+from .frames.views import Pick, count_of, permuted, selected
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Pixels with named axes: the image itself, or something stored beside it."""
+
+    pixels: Pixels
+    axes: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.pixels.ndim)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each axis."""
+        return dict(zip(self.axes, self.pixels.shape, strict=True))
+
+    def arranged(self, order: str | None) -> Variable:
+        """Return the same with the axes in another order; axes that `order` lacks follow behind."""
+        axes = arrange(self.axes, order)
+        return replace(self, pixels=permuted(self.pixels, [self.axes.index(a) for a in axes]), axes=axes)
+
+    def part(self, picks: Mapping[str, Pick]) -> Variable:
+        """Return a part: by axis a slice, some indices, or one index, which drops the axis."""
+        chosen = [picks.get(a, slice(0, n, 1)) for a, n in self.sizes.items()]
+        axes = "".join(a for a in self.axes if not isinstance(picks.get(a), int))
+        return replace(self, pixels=selected(self.pixels, chosen), axes=axes)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Description of a measurement: a picklable account of pixels, axes, calibration and metadata.
+
+    Parameters
+    ----------
+    pixels
+        Where the pixels are.
+    axes
+        One letter for each axis of `pixels`, in the order in which they are stored.
+    order
+        Order in which the axes are presented, if it is another one.
+    calibration
+        By axis; axes without one have no coordinate.
+    header
+        Everything the file's header says, under the names of the format.
+    acquisition
+        The vendor-neutral facts: ``beam_energy`` in keV, ``camera_length`` in mm and so on.
+    variables
+        Further variables, such as the ``navigator`` of a blockfile.
+    facts
+        Per-frame facts, which become coordinates along the navigation axes.
+    attrs
+        Of the image variable.
+    frame_axes
+        The axes that make a frame, whatever their order; default: the last ones presented.
+    scalars
+        Coordinates (value, units) of axes that were dropped because one member was picked.
+    """
+
+    pixels: Pixels
+    axes: str
+    order: str | None = None
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    facts: Mapping[str, Variable] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    frame_axes: str = ""
+    scalars: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.pixels.ndim)
+        if not self.frame_axes:
+            presented = arrange(self.axes, self.order)
+            object.__setattr__(self, "frame_axes", presented[len(presented) - self.pixels.frame_ndim :])
+
+    @property
+    def image(self) -> Variable:
+        """The pixels with their axes in the order in which they are presented."""
+        return Variable(self.pixels, self.axes, self.attrs).arranged(self.order)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every axis of every variable, the image's first."""
+        sizes = self.image.sizes
+        for variable in (*self.variables.values(), *self.facts.values()):
+            sizes = {**variable.sizes, **sizes}
+        return sizes
+
+    def renamed(self, axes: str) -> Image:
+        """Return the image with its axes renamed, position by position in the order they are presented.
+
+        Raises
+        ------
+        ArgumentError
+            If `axes` are not as many unique letters.
+        """
+        old = self.image.axes
+        names = dict(zip(old, check_axes(axes, len(old)), strict=True))
+        clash = [a for a in self.sizes if a not in names and a in axes]
+        if clash:
+            raise ArgumentError(f"axis {clash[0]!r} is already the name of another variable's axis")
+
+        def rename(letters: str) -> str:
+            return "".join(names.get(a, a) for a in letters)
+
+        return replace(
+            self,
+            axes=rename(self.axes),
+            order=None if self.order is None else rename(self.order),
+            frame_axes=rename(self.frame_axes),
+            calibration={names.get(a, a): c for a, c in self.calibration.items()},
+            variables={k: replace(v, axes=rename(v.axes)) for k, v in self.variables.items()},
+            facts={k: replace(v, axes=rename(v.axes)) for k, v in self.facts.items()},
+        )
+
+    def with_metadata(self, metadata: Mapping[str, Any]) -> Image:
+        """Return the image with the user's word over the file's: ``axes``, ``spacing``, ``spacing_units``, ``coords``."""
+        renamed = self if metadata.get("axes") is None else self.renamed(metadata["axes"])
+        sizes = renamed.sizes
+        return replace(
+            renamed,
+            calibration=recalibrate(
+                "".join(sizes),
+                tuple(sizes.values()),
+                renamed.calibration,
+                spacing=metadata.get("spacing"),
+                spacing_units=metadata.get("spacing_units"),
+                coords=metadata.get("coords"),
+            ),
+        )
+
+    def arranged(self, order: str | None) -> Image:
+        """Return the image with all variables presented in another order of axes."""
+        if order is None:
+            return self
+        return replace(
+            self,
+            order=arrange(self.image.axes, order),
+            variables={k: v.arranged(order) for k, v in self.variables.items()},
+            facts={k: v.arranged(order) for k, v in self.facts.items()},
+        )
+
+    def part(self, partition: Any) -> Image:
+        """Return a part of the image, with the coordinates that belong to it.
+
+        Parameters
+        ----------
+        partition
+            Number, slice or list along the first axis, or by axis; a number drops the axis and leaves a scalar
+            coordinate if the axis is calibrated.
+
+        Raises
+        ------
+        PartitionError
+            If an index is out of range, or nothing is left.
+        ArgumentError
+            If an axis does not exist.
+        """
+        sizes = self.sizes
+        picks = picked(partition, self.image.axes, sizes)
+        if not picks:
+            return self
+        calibration, scalars = dict(self.calibration), dict(self.scalars)
+        for axis, pick in picks.items():
+            if axis in calibration:
+                scale = calibration.pop(axis)
+                if isinstance(pick, int):
+                    scalars[axis] = scale.values(sizes[axis])[pick], scale.units
+                else:
+                    calibration[axis] = scale.part(pick, sizes[axis])
+        image = Variable(self.pixels, self.axes).part(picks)
+        presented = "".join(a for a in self.image.axes if a in image.axes)
+        return replace(
+            self,
+            pixels=image.pixels,
+            axes=image.axes,
+            order=presented,
+            calibration=calibration,
+            variables={k: v.part(picks) for k, v in self.variables.items()},
+            facts={k: v.part(picks) for k, v in self.facts.items()},
+            frame_axes="".join(a for a in self.frame_axes if a in image.axes),
+            scalars=scalars,
+        )
+
+    def to_dataset(
+        self, uri: str, format_name: str, *, chunks: Any = "auto", metadata: Mapping[str, Any] | None = None
+    ) -> xr.Dataset:
+        """Return the labelled Dataset.
+
+        Parameters
+        ----------
+        uri, format_name
+            For the attributes.
+        chunks
+            See `intake_emio.imload`; `None` loads.
+        metadata
+            Further entries of ``attrs["metadata"]``.
+        """
+        import xarray as xr
+
+        def labelled(variable: Variable) -> Any:
+            if chunks is None:
+                pixels: Any = load(variable.pixels)
+            else:
+                pixels = lazy(variable.pixels, self.cuts(variable, chunks))
+            return tuple(variable.axes), pixels, dict(variable.attrs)
+
+        sizes = self.sizes
+        coords: dict[str, Any] = {name: labelled(fact) for name, fact in self.facts.items()}
+        for axis, scale in self.calibration.items():
+            if axis in sizes:
+                coords[axis] = (
+                    axis,
+                    scale.values(sizes[axis]),
+                    {"units": scale.units} if scale.units else {},
+                )
+        for axis, (value, units) in self.scalars.items():
+            coords[axis] = ((), value, {"units": units} if units else {})
+        pictures = {"image": self.image, **self.variables}
+        return xr.Dataset(
+            {name: labelled(variable) for name, variable in pictures.items()},
+            coords,
+            {
+                "uri": uri,
+                "format": format_name,
+                "metadata": {**(metadata or {}), **self.summary()},
+                "acquisition": arguments.plain(self.acquisition),
+            },
+        )
+
+    def cuts(self, variable: Variable, chunks: Any) -> tuple[int | tuple[int, ...], ...]:
+        """Return the chunk sizes of a variable along each axis, from what the user wrote for the image."""
+        axes, sizes = self.image.axes, self.sizes
+        if isinstance(chunks, list | tuple):
+            if len(chunks) != len(axes):
+                raise ArgumentError(f"chunks has {len(chunks)} entries for the {len(axes)} axes {axes!r}")
+            chunks = dict(zip(axes, chunks, strict=True))
+        if isinstance(chunks, Mapping):
+            unknown = [a for a in chunks if a not in sizes]
+            if unknown:
+                raise ArgumentError(f"chunks names axis {unknown[0]!r}, but the image has {axes!r}")
+            chunks = {a: c for a, c in chunks.items() if a in variable.axes}
+        pixels = variable.pixels
+        return given_chunks(chunks, variable.axes, pixels.shape, pixels.chunks(), self.frame_axes)
+
+    def summary(self) -> dict[str, Any]:
+        """Axes, shape, type, calibration and header of the whole image, in JSON types."""
+        image = self.image
+        scales = {a: c for a, c in self.calibration.items() if isinstance(c, Scale)}
+        return {
+            "axes": image.axes,
+            "shape": list(image.pixels.shape),
+            "dtype": str(image.pixels.dtype),
+            "spacing": {a: float(c.step) for a, c in scales.items()},
+            "spacing_units": {a: c.units for a, c in self.calibration.items() if c.units},
+            "coords": {a: arguments.plain(c.labels) for a, c in self.calibration.items() if isinstance(c, Labels)},
+            "fileheader": arguments.plain(self.header),
+        }
+
+
+def picked(partition: Any, axes: str, sizes: Mapping[str, int]) -> dict[str, Pick]:
+    """Turn a partition into checked picks by axis: indices are not negative, slices have start, stop, positive step."""
+    if partition is None:
+        return {}
+    by_axis = partition if isinstance(partition, Mapping) else {axes[0]: partition}
+    picks: dict[str, Pick] = {}
+    for axis, index in by_axis.items():
+        if axis not in sizes:
+            raise ArgumentError(f"partition names axis {axis!r}, but the image has {axes!r}")
+        picks[axis] = pick = _pick(axis, index, sizes[axis])
+        if not isinstance(pick, int) and not count_of(pick):
+            raise PartitionError(f"partition {index!r} of axis {axis!r} of {sizes[axis]} is empty")
+    return picks
+
+
+def _pick(axis: str, index: Any, size: int) -> Pick:
+    if isinstance(index, slice):
+        start, stop, step = index.indices(size)
+        return tuple(range(start, stop, step)) if step < 0 else slice(start, max(start, stop), step)
+    if isinstance(index, int):
+        if not -size <= index < size:
+            raise PartitionError(f"partition {index} is out of range: axis {axis!r} has {size} members")
+        return index % size
+    return tuple(_pick(axis, int(i), size) for i in index)  # type: ignore[misc]

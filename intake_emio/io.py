@@ -1,0 +1,142 @@
+"""`imload` and `imsave`: the way in and the way out."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .errors import ArgumentError, UnknownArgumentError
+
+
+def imload(
+    uri: Any,
+    partition: Any = None,
+    metadata_only: bool = False,
+    chunks: Any = "auto",
+    **source_kwargs: Any,
+) -> Any:
+    """Open a detector file of any known format.
+
+    Parameters
+    ----------
+    uri
+        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` or a catalog entry.
+    partition
+        Load only a part: number, slice or list along the first axis, or ``{axis: index}``. A number drops the axis.
+    metadata_only
+        Return what is known without any pixels, as `DataSource.discover` does.
+    chunks
+        ``"auto"``: the engine's rule; ``"frame"``; a number; one entry per axis; ``{axis: size}``, where other axes stay
+        whole; `None`: load into memory.
+    **source_kwargs
+        Arguments of the reader: those of its format, and the common ones ``nav_shape``, ``sig_shape``, ``sync_offset``,
+        ``io_backend``, ``storage_options``, ``output_axis_order``, ``metadata``; ``format="raw"`` names the format.
+        For a catalog entry: its parameters.
+
+    Returns
+    -------
+    xarray.Dataset
+        With the variable ``image``, coordinates in physical units, and ``attrs`` with ``uri``, ``format``, ``metadata`` and
+        ``acquisition``. Lazy unless `chunks` is `None`. A dict, if `metadata_only`.
+
+    Raises
+    ------
+    UnknownFormatError
+        If no format fits.
+    UnknownArgumentError
+        If the format has no such argument (a `TypeError`).
+    EmioError
+        If the file is broken or an argument does not fit.
+
+    Examples
+    --------
+    >>> from intake_emio.cli.demo import small_scan
+    >>> ds = imload(small_scan())
+    >>> ds.image.dims, ds.image.shape
+    (('y', 'x', 'v', 'u'), (8, 8, 32, 32))
+    >>> imload(small_scan(), partition={"y": 3, "x": slice(2, 4)}).image.sizes
+    Frozen({'x': 2, 'v': 32, 'u': 32})
+    """
+    own = {"partition": partition, "chunks": chunks}
+    given = {k: v for k, v in own.items() if v is not None and not (k == "chunks" and v == "auto")}
+    source = _source(uri, given, source_kwargs)
+    if metadata_only:
+        return source.discover()
+    return source.read() if chunks is None else source.to_dask()
+
+
+def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any:
+    if isinstance(uri, str | os.PathLike):
+        _refuse_sets(os.fspath(uri))
+        from .detection import open_source
+
+        return open_source(uri, **own, **source_kwargs)
+    from intake.catalog.entry import CatalogEntry
+    from intake.source.base import DataSource
+
+    if isinstance(uri, CatalogEntry):
+        return uri(**own, **source_kwargs)
+    if isinstance(uri, DataSource):
+        if source_kwargs:
+            raise UnknownArgumentError(
+                f"{uri.name} is an open source already, so {min(source_kwargs)!r} comes too late: pass it when the source "
+                "is made, or call source.configure_new(...)"
+            )
+        return uri.configure_new(**own) if own else uri
+    raise ArgumentError(f"imload takes a path, a URL, an intake source or a catalog entry, not a {type(uri).__name__}")
+
+
+def _refuse_sets(uri: str) -> None:
+    """Several files at once cannot be opened yet; a literal file whose name looks like a pattern can."""
+    if any(c in uri for c in "*{") and "://" not in uri and not os.path.exists(uri):
+        raise ArgumentError(
+            f"{uri}: globs and patterns of files are not supported: open one file, and use xarray.concat"
+        )
+
+
+def imsave(
+    image: Any, uri: Any, compress: bool | None = None, overwrite: bool = False, **format_kwargs: Any
+) -> list[str]:
+    """Save an image; all or nothing.
+
+    Parameters
+    ----------
+    image
+        `xarray.Dataset`, `xarray.DataArray`, NumPy or dask array, or an intake source. It is not changed.
+    uri
+        Where to. The extension names the format, ``.npy`` or ``.zarr``; without one ``.zarr`` is appended.
+    compress
+        `None`: as usual for the format; `True`: more; `False`: not at all.
+    overwrite
+        Whether existing files may be replaced.
+    **format_kwargs
+        Arguments of the format's writer.
+
+    Returns
+    -------
+    list of str
+        What was written, in order. Formats with one variable per file make several files of a Dataset of several
+        variables: ``scan.var_image.npy``, ``scan.var_navigator.npy``.
+
+    Raises
+    ------
+    TargetExistsError
+        If something is there already and `overwrite` is not set; nothing is written.
+    ArgumentError
+        If the extension is unknown, or the format cannot hold the image.
+
+    Warns
+    -----
+    EmioWarning
+        Once, if the format does not keep everything: says what is lost.
+
+    Examples
+    --------
+    >>> import tempfile, os, numpy as np
+    >>> folder = tempfile.mkdtemp()
+    >>> [os.path.basename(p) for p in imsave(np.eye(3), os.path.join(folder, "eye.npy"))]
+    ['eye.npy']
+    """
+    from .saving import save
+
+    return save(image, uri, compress=compress, overwrite=overwrite, **format_kwargs)

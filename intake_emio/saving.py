@@ -1,0 +1,216 @@
+"""All-or-nothing writing: into temporary siblings, then renamed; a failed save leaves everything as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .axes import get_axes, to_xarray
+from .errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    EmioWarning,
+    MissingFileError,
+    StorageError,
+    TargetExistsError,
+)
+from .formats import Format, registry
+from .frames.files import is_remote, normalise
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DEFAULT_EXTENSION = ".zarr"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file to write."""
+
+    path: str
+    content: xr.Dataset | xr.DataArray
+
+
+def save(
+    image: Any, uri: Any, *, compress: bool | None = None, overwrite: bool = False, **format_kwargs: Any
+) -> list[str]:
+    """Save an image; see `intake_emio.imsave`."""
+    if compress is not None and not isinstance(compress, bool):
+        raise ArgumentTypeError(f"compress must be True, False or None, not {compress!r}")
+    dataset = as_dataset(image)
+    path, entry = target_format(uri)
+    members = _members(dataset, path, entry)
+    _check_targets(members, overwrite)
+    _warn_losses(members, entry)
+    writer = entry.load(entry.save or "")
+    with replacing([member.path for member in members]) as temporaries:
+        for member, temporary in zip(members, temporaries, strict=True):
+            try:
+                writer(member.content, temporary, compress=compress, **format_kwargs)
+            except TypeError as error:
+                if "unexpected keyword argument" in str(error) and writer.__name__ in str(error):
+                    raise ArgumentTypeError(f"{member.path}: {error}") from None
+                raise
+            except OSError as error:
+                raise StorageError(f"{member.path}: {error.strerror or error}") from error
+    return [member.path for member in members]
+
+
+def as_dataset(image: Any) -> xr.Dataset:
+    """Return whatever people hand over, as a labelled Dataset with an `image`; nothing is computed.
+
+    Raises
+    ------
+    ArgumentError, ArgumentTypeError
+        If it is no image, or of a kind that files cannot hold.
+    """
+    import xarray as xr
+    from intake.source.base import DataSource
+
+    if isinstance(image, DataSource):
+        image = image.to_dask()
+    if isinstance(image, np.ma.MaskedArray):
+        raise ArgumentTypeError("masked arrays cannot be saved: fill them first (image.filled(0))")
+    if isinstance(image, list | tuple | str | bytes | dict):
+        raise ArgumentTypeError(f"imsave takes a Dataset, a DataArray or an array, not a {type(image).__name__}")
+    if not isinstance(image, xr.Dataset):
+        if hasattr(image, "todense"):
+            raise ArgumentTypeError("sparse arrays cannot be saved: make them dense first (image.todense())")
+        labelled = to_xarray(image)
+        attrs = labelled.attrs
+        image = labelled.to_dataset(name=labelled.name or "image")
+        image.attrs = dict(attrs)
+    for name, variable in image.data_vars.items():
+        if not variable.ndim:
+            raise ArgumentError(f"variable {name!r} has no axes: a single number is no image")
+        get_axes(variable)
+    if not image.data_vars:
+        raise ArgumentError("the Dataset has no variables to save")
+    return image
+
+
+def target_format(uri: Any) -> tuple[str, Format]:
+    """Return the path to write and its format, by extension; without one, `.zarr` is appended.
+
+    Raises
+    ------
+    ArgumentError
+        If the extension is unknown; lists the known ones.
+    """
+    path = normalise(os.fspath(uri).rstrip("/") if len(os.fspath(uri)) > 1 else uri)
+    if is_remote(path):
+        raise ArgumentError(f"{path}: saving is possible to local folders only: save there, and copy")
+    writers = {ext: entry for entry in registry().values() if entry.save for ext in entry.extensions}
+    name = os.path.basename(path)
+    for extension in sorted(writers, key=len, reverse=True):
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return path, writers[extension]
+    if "." in name.lstrip("."):
+        known = ", ".join(sorted(writers))
+        raise ArgumentError(f"{path}: unknown extension {os.path.splitext(name)[1]!r}; images can be saved as {known}")
+    return path + DEFAULT_EXTENSION, writers[DEFAULT_EXTENSION]
+
+
+def _members(dataset: xr.Dataset, path: str, entry: Format) -> list[Member]:
+    """One file, or one per variable where the format holds only one: `scan.var_image.npy`."""
+    beside = [str(name) for name in dataset.data_vars if name != "image"]
+    if entry.holds == ("*",) or (entry.holds and "image" in dataset and set(beside) <= set(entry.holds)):
+        return [Member(path, dataset)]
+    names = list(dataset.data_vars)
+
+    def content(name: Any) -> xr.Dataset | xr.DataArray:
+        if entry.holds:
+            return dataset[[name]].rename({name: "image"})
+        return dataset[name].assign_attrs({**dataset.attrs, **dataset[name].attrs})
+
+    if len(names) == 1:
+        return [Member(path, content(names[0]))]
+    extension = next(e for e in sorted(entry.extensions, key=len, reverse=True) if path.lower().endswith(e))
+    stem, spelled = path[: -len(extension)], path[-len(extension) :]
+    return [Member(f"{stem}.var_{name}{spelled}", content(name)) for name in names]
+
+
+def _check_targets(members: list[Member], overwrite: bool) -> None:
+    folder = os.path.dirname(members[0].path)
+    if not os.path.isdir(folder):
+        raise MissingFileError(f"{folder}: no such folder: make it first")
+    there = [member.path for member in members if os.path.lexists(member.path)]
+    if there and not overwrite:
+        raise TargetExistsError(f"{', '.join(there)}: exists already: pass overwrite=True to replace it")
+
+
+def _warn_losses(members: list[Member], entry: Format) -> None:
+    if entry.losses is None:
+        return
+    lost = sorted({loss for member in members for loss in entry.load(entry.losses)(member.content)})
+    if lost:
+        warnings.warn(
+            f"{members[0].path}: {entry.name} files do not keep {', '.join(lost)}; .zarr does",
+            EmioWarning,
+            stacklevel=4,
+        )
+
+
+@contextlib.contextmanager
+def replacing(paths: list[str]) -> Iterator[list[str]]:
+    """Yield temporary names beside the targets; rename all on success, remove all on any failure."""
+    temporaries = [_hidden(path, "tmp") for path in paths]
+    try:
+        yield temporaries
+        for temporary in temporaries:
+            _sync(temporary)
+        for temporary, path in zip(temporaries, paths, strict=True):
+            _put(temporary, path)
+    except BaseException:
+        for temporary in temporaries:
+            _remove(temporary)
+        raise
+
+
+def _hidden(path: str, kind: str) -> str:
+    folder, name = os.path.split(path)
+    stem, extension = os.path.splitext(name)
+    return os.path.join(folder, f".{stem}.{secrets.token_hex(4)}.{kind}{extension}")
+
+
+def _put(temporary: str, path: str) -> None:
+    """Rename over the target; a folder, which cannot be replaced, is moved aside first."""
+    if not os.path.isdir(path):
+        if os.path.isdir(temporary) and os.path.lexists(path):
+            os.remove(path)
+        os.replace(temporary, path)
+        return
+    aside = _hidden(path, "old")
+    os.rename(path, aside)
+    try:
+        os.replace(temporary, path)
+    except BaseException:
+        os.rename(aside, path)
+        raise
+    _remove(aside)
+
+
+def _sync(path: str) -> None:
+    """Make sure that a file is on the disk before it gets its name; folders are left to the system."""
+    if os.path.isfile(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)

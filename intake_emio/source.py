@@ -1,0 +1,264 @@
+"""`ImageSource`: the base of every reader, an intake driver that gives labelled xarray data."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from intake.source.base import DataSource, Schema
+
+from . import arguments
+from .axes import check_axes
+from .errors import MissingFileError, PartitionError, UnknownArgumentError
+from .frames.files import File, normalise
+from .frames.storage import Storage
+from .image import Image
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class ImageSource(DataSource):
+    """A detector file as an intake source.
+
+    A format is a subclass that adds its own arguments and offers `parse`, which turns a file's header into an
+    `Image`. Everything else is done here: laziness, calibration by the user, partitions, what catalogs need.
+    Every argument of a source is kept, normalised, as an attribute of the same name.
+
+    Parameters
+    ----------
+    uri
+        Path, `pathlib.Path` or fsspec URL.
+    chunks
+        ``"auto"``, ``"frame"``, a number, a tuple, ``{axis: size}``, or `None` (load).
+    nav_shape, sig_shape
+        Override the navigation or signal shape that the file says.
+    sync_offset
+        Positive: so many frames are skipped at the start; negative: so many blank ones are inserted.
+    io_backend
+        ``"mmap"`` (default on local files), ``"buffered"`` or ``"direct"``.
+    storage_options
+        For fsspec.
+    output_axis_order
+        Order of the axes; those left out follow behind. `None` keeps the file's.
+    partition
+        Load only this part: number, slice or list along the first axis, or ``{axis: index}``.
+    metadata
+        ``axes`` renames the axes; ``spacing``, ``spacing_units`` and ``coords`` (by axis) win over the file.
+        Further entries are kept.
+    """
+
+    container = "xarray"
+    partition_access = True
+    version = "1"
+    name: str = "emio"
+    format_name: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        uri: Any,
+        *,
+        chunks: Any = "auto",
+        nav_shape: Any = None,
+        sig_shape: Any = None,
+        sync_offset: Any = 0,
+        io_backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        output_axis_order: str | None = None,
+        partition: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ):
+        if unknown:
+            allowed = ", ".join(list(self.defaults())[1:])
+            raise UnknownArgumentError(
+                f"{uri}: {self.format_name} files have no argument {min(unknown)!r}, only {allowed}"
+            )
+        self._own_captured_arguments()
+        super().__init__(storage_options=dict(storage_options or {}), metadata=arguments.plain(metadata or {}))
+        self.uri = normalise(uri)
+        self.chunks = arguments.chunks(chunks)
+        self.nav_shape = arguments.shape("nav_shape", nav_shape)
+        self.sig_shape = arguments.shape("sig_shape", sig_shape)
+        self.sync_offset = arguments.number("sync_offset", sync_offset or 0)
+        self.io_backend = io_backend
+        self.output_axis_order = output_axis_order and check_axes(output_axis_order)
+        self.partition = arguments.partition(partition)
+        self._given_metadata = dict(self.metadata)
+        self._image: Image | None = None
+
+    # What a format offers ---------------------------------------------------------------------------------------
+
+    def parse(self, file: File) -> Image:
+        """Read the header of a file and describe the image; pixels are not touched.
+
+        Raises
+        ------
+        EmioError
+            If the file is not of this format, broken, or does not fit the arguments.
+        """
+        raise NotImplementedError
+
+    # What users want --------------------------------------------------------------------------------------------
+
+    @property
+    def image(self) -> Image:
+        """Description of the image: as parsed, with the user's calibration, order of axes and partition. Read once."""
+        if self._image is None:
+            parsed = self.parse(File(self.uri, self.storage_options))
+            labelled = parsed.with_metadata(self._given_metadata).arranged(self.output_axis_order)
+            self._image = labelled.part(self.partition)
+        return self._image
+
+    def to_dask(self) -> xr.Dataset:
+        """Return the Dataset with dask arrays; no pixel is read."""
+        return self._dataset(self.image, "auto" if self.chunks is None else self.chunks)
+
+    def read(self) -> xr.Dataset:
+        """Return the Dataset in memory, read in parallel."""
+        return self._dataset(self.image, None)
+
+    def _dataset(self, image: Image, chunks: Any) -> xr.Dataset:
+        self._load_metadata()
+        return image.to_dataset(self.uri, self.format_name, chunks=chunks, metadata=self._given_metadata)
+
+    def storage(self) -> Storage:
+        """How this source's bytes are fetched."""
+        return Storage.choose(self.uri, self.io_backend, self.storage_options)
+
+    # What intake wants ------------------------------------------------------------------------------------------
+
+    def _get_schema(self) -> Schema:
+        summary = self.image.summary()
+        return Schema(
+            dtype=summary["dtype"],
+            shape=tuple(summary["shape"]),
+            npartitions=int(np.prod([len(sizes) for sizes in self._grid()], dtype=int)),
+            extra_metadata=summary,
+        )
+
+    def _grid(self) -> tuple[tuple[int, ...], ...]:
+        """Sizes of the chunks of the image along each axis: these are the partitions."""
+        from dask.array.core import normalize_chunks
+
+        image = self.image.image
+        if self.chunks is None:
+            return tuple((n,) for n in image.pixels.shape)
+        return normalize_chunks(self.image.cuts(image, self.chunks), shape=image.pixels.shape)
+
+    def read_partition(self, i: int | tuple[int, ...]) -> xr.Dataset:
+        """Return one chunk of the image, in memory, with its coordinates.
+
+        Parameters
+        ----------
+        i
+            Number of the chunk in C order, or its place along each axis.
+
+        Raises
+        ------
+        PartitionError
+            If there is no such chunk.
+        """
+        self._load_metadata()
+        counts = tuple(len(sizes) for sizes in self._grid())
+        try:
+            flat = int(np.ravel_multi_index(tuple(i), counts)) if isinstance(i, tuple | list) else int(i)
+        except ValueError:
+            flat = -1
+        if not 0 <= flat < self.npartitions:
+            raise PartitionError(f"{self.uri}: {i} is out of range: there are {self.npartitions} partitions {counts}")
+        return self._get_partition(flat)
+
+    def _get_partition(self, i: int) -> xr.Dataset:
+        grid = self._grid()
+        place = np.unravel_index(i, tuple(len(sizes) for sizes in grid))
+        box = {
+            axis: slice(sum(sizes[:k]), sum(sizes[: k + 1]))
+            for axis, sizes, k in zip(self.image.image.axes, grid, map(int, place), strict=True)
+        }
+        return self._dataset(self.image.part(box), None)
+
+    def read_chunked(self) -> Iterator[xr.Dataset]:
+        """Yield the chunks of the image, one after the other."""
+        self._load_metadata()
+        for i in range(self.npartitions):
+            yield self._get_partition(i)
+
+    def _close(self) -> None:
+        self._schema = None
+        self._image = None
+
+    # Identity ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """All arguments with their defaults: `uri` first, the format's own before the common ones."""
+        found: dict[str, Any] = {"uri": None}
+        for owner in cls.__mro__:
+            if issubclass(owner, ImageSource):
+                for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]:
+                    if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+                        found.setdefault(parameter.name, parameter.default)
+        return found
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All arguments, normalised, by name."""
+        values = {name: getattr(self, name) for name in self.defaults() if name != "metadata"}
+        return {**values, "metadata": self._given_metadata}
+
+    def _own_captured_arguments(self) -> None:
+        """Name the arguments that intake captured and copy them, so that nobody changes the caller's."""
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        positional = dict(zip(names, self._captured_init_args, strict=False))
+        self._captured_init_args = ()
+        self._captured_init_kwargs = copy.deepcopy({**positional, **self._captured_init_kwargs})
+
+    def _identity(self) -> str:
+        return json.dumps([type(self).__qualname__, arguments.plain(self.settings)], sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Arguments, and the state of the file: another token when the file changes."""
+        try:
+            stamp: object = File(self.uri, self.storage_options).stamp
+        except MissingFileError:
+            stamp = None
+        return (type(self).__module__, self._identity(), stamp)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "name": self.name, "description": self.description}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        labels = {key: state.pop(key) for key in ("name", "description")}
+        super().__setstate__(state)
+        self.name, self.description = labels["name"], labels["description"]
+
+    def _yaml(self) -> dict[str, Any]:
+        defaults = {**self.defaults(), "storage_options": {}}
+        args = {k: arguments.plain(v) for k, v in self.settings.items() if v != defaults[k] and k != "metadata"}
+        return {
+            "sources": {
+                self.name: {
+                    "driver": f"{type(self).__module__}.{type(self).__qualname__}",
+                    "description": self.description or "",
+                    "metadata": {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"},
+                    "args": args,
+                }
+            }
+        }
+
+    def yaml(self) -> str:
+        """Return the source as a YAML catalog of one entry, which `intake.open_catalog` can load again."""
+        import yaml
+
+        return yaml.safe_dump(self._yaml(), sort_keys=False, default_flow_style=False, allow_unicode=True)

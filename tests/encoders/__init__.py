@@ -1,0 +1,1 @@
+"""Detector files written straight from the layouts in docs/formats, one encoder per format."""
