@@ -1,1 +1,37 @@
-"""The command line: `emio`."""
+"""The command line: `emio info | formats | demo`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+app = typer.Typer(
+    name="emio",
+    help="Open every electron microscopy detector file as labelled, lazy data.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; what we refuse is said in one message and exit code 1, without a traceback."""
+    import warnings
+
+    from ..errors import EmioError, EmioWarning
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if issubclass(category, EmioWarning):
+            print(f"note: {message}", file=sys.stderr)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    try:
+        app()
+    except EmioError as error:
+        print(f"emio: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+from . import demo, formats, info  # noqa: E402, F401  each adds its command to the app

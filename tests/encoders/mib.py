@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, repeat
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -143,14 +144,14 @@ def write_mib(
     if depth is None:
         depth = DEPTH[kind]
     if chips is None:
-        chips = CHIPS.get(layout.removesuffix("G"), width // (128 if colour else 256))
+        chips = CHIPS.get(layout.removesuffix("G"), max(1, width // (128 if colour else 256)))
     if header_bytes is None:
         header_bytes = 256 + 128 * chips
     quad = kind == "R64" and chips == 4 and layout.startswith("2x2")
     gap = GAP if layout.endswith("G") else 0
     if quad:
         height, width = (height - gap) // 2, (width - gap) * 2
-    exposure = np.broadcast_to(_per_frame(exposure_s, index), index.shape)
+    exposure = _per_frame(exposure_s, index)
     utc = _clock(start_time, index * exposure if times is None else _per_frame(times, index))
     values: dict[str, Any] = {
         "magic": "MQ1",
@@ -179,11 +180,7 @@ def write_mib(
             raise ValueError(f"{name!r} is none of the fields {', '.join(values)}")
         values[name] = _per_frame(value, index)
 
-    if kind == "R64":
-        pixels = np.dtype((">u8", height * width * RAW_BITS[depth] // 64))
-        encode = partial(raw_words, depth=depth, gap=gap if quad else None)
-    else:
-        pixels, encode = np.dtype((PIXEL[kind], (height, width))), np.asarray
+    pixels, encode = _storage(kind, depth, (height, width), gap if quad else None)
     headers = _headers(_spelt(values, dialect), header_bytes, dialect)
     return _write_records(path, header_bytes, headers, frames[part], pixels, encode)
 
@@ -374,6 +371,16 @@ def write_legacy_mib(
     return _write_records(path, LEGACY_HEADER, _headers(values, LEGACY_HEADER, MERLIN), frames, pixels)
 
 
+def _storage(
+    kind: Kind, depth: int, shape: tuple[int, int], gap: int | None
+) -> tuple[np.dtype, Callable[[NDArray], NDArray]]:
+    """Return the type of a frame in the file, and what makes such frames of the decoded ones."""
+    if kind == "R64":
+        words = prod(shape) * RAW_BITS[depth] // 64
+        return np.dtype((">u8", (words,))), partial(raw_words, depth=depth, gap=gap)
+    return np.dtype((PIXEL[kind], shape)), np.asarray
+
+
 def raw_words(frames: NDArray, depth: int, gap: int | None = None) -> NDArray[np.uint64]:
     """Pixels as the words of 64 bits that the chips send, (n, words).
 
@@ -388,15 +395,15 @@ def raw_words(frames: NDArray, depth: int, gap: int | None = None) -> NDArray[np
     """
     if gap is not None:
         frames = _quad_lines(frames, gap)
-    pixels = frames.reshape(len(frames), -1)
+    pixels = np.ascontiguousarray(frames).reshape(len(frames), -1)
     if depth == 1:
-        stored = np.packbits(pixels, axis=1, bitorder="little")
+        stored = np.packbits(pixels != 0, axis=1, bitorder="little")
     elif depth == 6:
-        stored = np.ascontiguousarray(pixels, "u1")
+        stored = pixels.astype("u1")
     elif depth == 12:
-        stored = np.ascontiguousarray(pixels, "<u2")
+        stored = pixels.astype("<u2")
     else:  # two images, high bits first
-        stored = np.concatenate([pixels >> 12, pixels & 0xFFF], axis=1).astype("<u2", order="C")
+        stored = np.concatenate([pixels >> 12, pixels & 0xFFF], axis=1).astype("<u2")
     return stored.view("<u8")
 
 
@@ -415,10 +422,10 @@ def _quad_lines(frames: NDArray, gap: int) -> NDArray:
     )
 
 
-def _per_frame(value: ArrayLike, index: NDArray) -> Any:
-    """Leave a single value as it is, else pick those of the frames with these indices."""
-    values = np.asarray(value)
-    return values[index % len(values)] if values.ndim else value
+def _per_frame(value: ArrayLike, index: NDArray) -> NDArray:
+    """Values of the frames with these indices."""
+    values = np.atleast_1d(value)
+    return values[index % len(values)]
 
 
 def _clock(start: str, seconds: NDArray) -> NDArray[np.datetime64]:
@@ -460,7 +467,7 @@ def _padded(value: Any, spec: str) -> Any:
 
 def _headers(values: Mapping[str, Any], size: int, dialect: Dialect) -> Iterator[bytes]:
     """Headers one by one, from texts or numbers that are constant or one per frame."""
-    columns = [map(str, value) if np.ndim(value) else repeat(str(value)) for value in values.values()]
+    columns = [repeat(str(value)) if np.ndim(value) == 0 else map(str, value) for value in values.values()]
     for row in zip(*columns, strict=False):
         text = (",".join(row) + dialect.end).encode("latin-1")
         if len(text) > size:
@@ -478,7 +485,7 @@ def _write_records(
 ) -> Path:
     """Write the frames behind their headers, a block of them at a time."""
     record = np.dtype([("header", f"S{header_bytes}"), ("pixels", pixels)])
-    step = max(1, BLOCK // record.itemsize)
+    step = max(1, BLOCK // max(record.itemsize, frames.itemsize * prod(frames.shape[1:])))
     records = np.zeros(min(step, len(frames)), record)
     with open(path, "wb") as file:
         for first in range(0, len(frames), step):

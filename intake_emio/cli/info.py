@@ -1,0 +1,138 @@
+"""`emio info`: what is in a file, without reading pixels."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..axes import Labels, Scale
+from . import app
+
+if TYPE_CHECKING:
+    from ..image import Image
+    from ..source import ImageSource
+
+UNITS = {
+    "beam_energy": "keV",
+    "camera_length": "mm",
+    "exposure_time": "s",
+    "dwell_time": "s",
+    "convergence_angle": "mrad",
+    "scan_rotation": "°",
+}
+
+
+@app.command("info")
+def info(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths or URLs.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="NAME=VALUE", help="An argument of the reader, such as dtype=uint16."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    diagnostics: Annotated[bool, typer.Option(help="How the pixels would be read: files, layout, chunks.")] = False,
+) -> None:
+    """Tell what FILE holds: format, axes, sizes, calibration, pixel type and acquisition.
+
+    Example: `emio info scan.blo`, or `emio info frames.bin -s dtype=uint16 -s "sig_shape=(256, 256)"`.
+    """
+    settings = dict(_setting(option) for option in options or [])
+    found = []
+    for file in files:
+        from ..detection import open_source
+
+        source = open_source(file, **settings)
+        facts = describe(source)
+        if diagnostics:
+            facts["diagnostics"] = source.diagnostics()
+        found.append(facts)
+    if as_json:
+        print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    for facts in found:
+        _show(Console(), facts)
+
+
+def _setting(option: str) -> tuple[str, str]:
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{option!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def describe(source: ImageSource) -> dict[str, Any]:
+    """Facts about a source, in JSON types."""
+    from ..arguments import plain
+    from ..frames.files import File
+
+    image = source.image
+    picture = image.image
+    return {
+        "uri": source.uri,
+        "format": source.format_name,
+        "axes": picture.axes,
+        "shape": list(picture.pixels.shape),
+        "dtype": str(picture.pixels.dtype),
+        "nbytes": picture.pixels.nbytes,
+        "file_bytes": sum(File(name, source.storage_options).size for name in dict.fromkeys(picture.pixels.files())),
+        "calibration": {axis: _calibration(image, axis) for axis in picture.axes if axis in image.calibration},
+        "variables": {name: dict(variable.sizes) for name, variable in image.variables.items()},
+        "coordinates": {name: dict(fact.sizes) for name, fact in image.facts.items()},
+        "acquisition": plain(image.acquisition),
+    }
+
+
+def _calibration(image: Image, axis: str) -> dict[str, Any]:
+    from ..arguments import plain
+
+    scale = image.calibration[axis]
+    if isinstance(scale, Scale):
+        return {"spacing": scale.step, "origin": scale.origin, "units": scale.units}
+    assert isinstance(scale, Labels)
+    return {"coords": plain(scale.labels), "units": scale.units}
+
+
+def _show(console: Any, facts: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, title=facts["uri"], title_justify="left", title_style="bold")
+    table.add_column(style="cyan")
+    table.add_column()
+    table.add_row("format", facts["format"])
+    sizes = ", ".join(f"{axis} {size}" for axis, size in zip(facts["axes"], facts["shape"], strict=True))
+    table.add_row("image", f"{sizes}   {facts['dtype']}   {_bytes(facts['nbytes'])}")
+    table.add_row("on disk", _bytes(facts["file_bytes"]))
+    for axis, scale in facts["calibration"].items():
+        table.add_row(f"axis {axis}", _scale_text(scale, facts["shape"][facts["axes"].index(axis)]))
+    for kind in ("variables", "coordinates"):
+        for name, sizes in facts[kind].items():
+            table.add_row(name, ", ".join(f"{axis} {size}" for axis, size in sizes.items()))
+    for name, value in facts["acquisition"].items():
+        units = UNITS.get(name, "")
+        table.add_row(name.replace("_", " "), f"{value} {units}".strip())
+    for name, value in facts.get("diagnostics", {}).items():
+        table.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    console.print(table)
+
+
+def _scale_text(scale: dict[str, Any], size: int) -> str:
+    units = scale["units"] or ""
+    if "coords" in scale:
+        return f"{', '.join(map(str, scale['coords'][:8]))}{' …' if size > 8 else ''} {units}".strip()
+    last = scale["origin"] + scale["spacing"] * (size - 1)
+    return f"{scale['spacing']:.6g} {units} per pixel, from {scale['origin']:.6g} to {last:.6g} {units}".replace(
+        "  ", " "
+    )
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return ""
