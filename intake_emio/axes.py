@@ -290,7 +290,7 @@ def get_spacing_units(image: Any, axes: str | None = None) -> Any:
 
 def spacing_of(image: xr.DataArray, axis: str) -> float | None:
     """Step of an evenly calibrated axis, else `None`."""
-    coord = image.coords.get(axis)
+    coord = image.coords[axis] if axis in image.coords else None  # get() would make one up
     if coord is None or coord.ndim != 1 or coord.size < 2 or coord.dtype.kind not in "iuf":
         return None
     values = coord.values.astype("f8")
@@ -301,8 +301,7 @@ def spacing_of(image: xr.DataArray, axis: str) -> float | None:
 
 def units_of(image: xr.DataArray, axis: str) -> str | None:
     """Units of an axis' coordinate, else `None`."""
-    coord = image.coords.get(axis)
-    units = coord.attrs.get("units") if coord is not None else None
+    units = image.coords[axis].attrs.get("units") if axis in image.coords else None
     return None if units is None else str(units)
 
 

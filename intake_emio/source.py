@@ -57,6 +57,8 @@ class ImageSource(DataSource):
     version = "1"
     name: str = "emio"
     format_name: ClassVar[str] = ""
+    _captured_init_args: tuple[Any, ...]
+    _captured_init_kwargs: dict[str, Any]
 
     def __init__(
         self,
@@ -222,7 +224,7 @@ class ImageSource(DataSource):
         return json.dumps([type(self).__qualname__, arguments.plain(self.settings)], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._identity() == other._identity()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
         return hash(self._identity())

@@ -26,7 +26,7 @@ def main() -> None:
         if issubclass(category, EmioWarning):
             print(f"note: {message}", file=sys.stderr)
 
-    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.showwarning = show
     try:
         app()
     except EmioError as error:

@@ -214,8 +214,13 @@ def read_header(file: File, endianess: str = "<") -> dict[str, Any]:
     return header
 
 
+def in_order(order: str) -> np.dtype:
+    """Return the header's type in a byte order."""
+    return HEADER.newbyteorder("<" if order == "<" else ">")
+
+
 def _fields(raw: bytes, order: str) -> dict[str, Any]:
-    values = np.frombuffer(raw, HEADER.newbyteorder(order), 1)[0]
+    values = np.frombuffer(raw, in_order(order), 1)[0]
     return {**{name: values[name].item() for name, _ in FIELDS}, "endianess": order}
 
 
@@ -330,7 +335,7 @@ def save(
     ny, nx, size = _scan_of(path, image)
     pixels = image.data.reshape(ny, nx, size, size)
     limits = _limits(path, pixels, intensity_scaling)
-    header = _header_of(dataset, ny, nx, size).astype(HEADER.newbyteorder(endianess))
+    header = _header_of(dataset, ny, nx, size).astype(in_order(endianess))
     stored = _given_navigator(path, dataset, navigator, (ny, nx))
     target = PatternTarget(path, int(header["Data_offset_2"]), (ny, nx), size, endianess, limits, stored is None)
     with open(path, "wb") as file:

@@ -40,9 +40,9 @@ def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None) -> Non
         variable.encoding = {}
         variable.attrs = arguments.plain(variable.attrs)
     encoding: dict[Any, dict[str, Any]] = {}
-    for name, variable in clean.data_vars.items():
-        clean[name] = _evenly_chunked(variable)
-        encoding[name] = {"chunks": _chunk_shape(clean[name]), **_compressors(variable, compress)}
+    for name, array in clean.data_vars.items():
+        clean[name] = _evenly_chunked(array)
+        encoding[name] = {"chunks": _chunk_shape(clean[name]), **_compressors(array, compress)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         clean.to_zarr(path, mode="w-", zarr_format=3, consolidated=True, encoding=encoding)
@@ -67,11 +67,11 @@ def _chunk_shape(variable: xr.DataArray) -> tuple[int, ...]:
 
 
 def _compressors(variable: xr.DataArray, compress: bool | None) -> dict[str, Any]:
-    from zarr.codecs import BloscCodec
+    from zarr.codecs import BloscCodec, BloscShuffle
 
     if compress is None:
         return {}
     if not compress:
         return {"compressors": None}
-    shuffle = "bitshuffle" if variable.dtype.kind in "iub" else "shuffle"
+    shuffle = BloscShuffle.bitshuffle if variable.dtype.kind in "iub" else BloscShuffle.shuffle
     return {"compressors": [BloscCodec(cname="zstd", clevel=5, shuffle=shuffle)]}

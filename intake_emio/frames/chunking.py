@@ -131,7 +131,7 @@ def _chunk_entry(entry: Any, axis: str, size: int, auto: int) -> int | tuple[int
         return auto
     if entry is None or entry == -1:
         return size
-    if isinstance(entry, Integral) and not isinstance(entry, bool) and entry > 0:
+    if isinstance(entry, Integral) and not isinstance(entry, bool) and int(entry) > 0:
         return min(int(entry), size)
     if isinstance(entry, Sequence) and not isinstance(entry, str) and sum(entry) == size and min(entry, default=0) > 0:
         return tuple(int(e) for e in entry)

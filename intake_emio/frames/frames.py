@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -74,11 +75,12 @@ class Frames(Pixels):
         points, cut = self.navigation.part(box[:depth]), box[depth:]
         parts = list(self._parts(points, (0,) * depth))
         buffers = self.storage.fetch([self._range(piece, points) for _, points, piece in parts])
+        inside: Any = (..., *cut)
         stored = [
             (
                 corner,
                 part,
-                self.stack.view(piece, buffer, base, part.first, part.shape, part.strides)[(..., *cut)],
+                self.stack.view(piece, buffer, base, part.first, part.shape, part.strides)[inside],
             )
             for (corner, part, piece), (buffer, base) in zip(parts, buffers, strict=True)
         ]

@@ -164,7 +164,7 @@ def _open(path: str) -> Any:
 def _read_buffered(path: str, start: int, stop: int) -> np.ndarray:
     buffer = np.empty(stop - start, "u1")
     with _open(path) as handle:
-        _fill(handle.fileno(), memoryview(buffer), start, path)
+        _fill(handle.fileno(), buffer.data, start, path)
     return buffer
 
 

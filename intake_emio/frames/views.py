@@ -56,7 +56,8 @@ def permuted(pixels: Pixels, order: Sequence[int]) -> Pixels:
     return pixels if tuple(order) == tuple(range(pixels.ndim)) else Permuted(pixels, tuple(order))
 
 
-Pick = slice | tuple[int, ...] | int
+Several = slice | tuple[int, ...]
+Pick = Several | int
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Selected(Pixels):
     frame_ndim: int = field(init=False)
 
     def __post_init__(self) -> None:
-        kept = [k for k, pick in enumerate(self.picks) if not isinstance(pick, int)]
-        shape = tuple(count_of(self.picks[k]) for k in kept)
+        kept = {k: pick for k, pick in enumerate(self.picks) if not isinstance(pick, int)}
+        shape = tuple(map(count_of, kept.values()))
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "dtype", self.inner.dtype)
         navigation = self.inner.ndim - self.inner.frame_ndim
@@ -135,7 +136,7 @@ class Selected(Pixels):
         return ("selected", self.picks, self.inner.token())
 
 
-def count_of(pick: slice | tuple[int, ...]) -> int:
+def count_of(pick: Several) -> int:
     """How many members a slice (with start and stop) or a list of indices has."""
     return len(pick) if isinstance(pick, tuple) else len(range(pick.start, pick.stop, pick.step))
 

@@ -140,7 +140,7 @@ def write_mib(
         The file.
     """
     n, height, width = frames.shape
-    index = np.arange(n)[part]
+    index = np.arange(*part.indices(n))
     if depth is None:
         depth = DEPTH[kind]
     if chips is None:
