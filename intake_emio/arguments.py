@@ -114,7 +114,7 @@ def partition(value: Any) -> Any:
     (slice(2, 8, None), {'y': 3}, [0, 5])
     """
     parsed = _literal(value)
-    if isinstance(parsed, str) and ":" in parsed:
+    if isinstance(parsed, str) and 1 <= parsed.count(":") <= 2:
         return slice(*(number("partition", n) if n.strip() else None for n in parsed.split(":")))
     if isinstance(parsed, Mapping):
         return {str(axis): partition(index) for axis, index in parsed.items()}
@@ -137,7 +137,9 @@ def plain(value: Any) -> Any:
         case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
         case np.ndarray():
-            return plain(value.tolist())
+            return plain((value.astype(str) if value.dtype.kind == "M" else value).tolist())
+        case np.datetime64():
+            return str(value)
         case np.generic():
             return plain(value.item())
         case list() | tuple() | set() | frozenset():
@@ -152,6 +154,8 @@ def plain(value: Any) -> Any:
             return ":".join("" if n is None else str(n) for n in (value.start, value.stop, value.step))
         case os.PathLike():
             return os.fspath(value)
+        case type() if issubclass(value, np.generic):
+            return np.dtype(value).name
     return str(value)
 
 

@@ -150,6 +150,8 @@ def recalibrate(
     result = dict(calibration)
     sizes = dict(zip(axes, shape, strict=True))
     for name, given in (("spacing", spacing), ("spacing_units", spacing_units), ("coords", coords)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ArgumentError(f"metadata[{name!r}] must be a mapping from axes, not {given!r}")
         for axis in given or {}:
             if axis not in sizes:
                 raise ArgumentError(f"metadata[{name!r}] names axis {axis!r}, but the image has {axes!r}")
@@ -161,12 +163,13 @@ def recalibrate(
     for axis, values in (coords or {}).items():
         old = result.pop(axis, None)
         if values is not None:
-            labels = tuple(np.asarray(values).tolist())
-            if len(labels) != sizes[axis]:
+            labels = np.asarray(values)
+            if labels.shape != (sizes[axis],):
                 raise ArgumentError(
-                    f"metadata['coords'] has {len(labels)} values for axis {axis!r} of {sizes[axis]} pixels"
+                    f"metadata['coords'] has {labels.size} values for axis {axis!r} of {sizes[axis]} pixels"
                 )
-            result[axis] = Labels(labels, old.units if old else None)
+            # NumPy's own scalars keep dates and narrow types
+            result[axis] = Labels(tuple(labels), old.units if old else None)
     for axis, units in (spacing_units or {}).items():
         if axis in result:
             result[axis] = replace(result[axis], units=units)
@@ -238,7 +241,7 @@ def get_axes(image: Any) -> str:
     if hasattr(image, "dims"):
         if not image.dims:
             raise ArgumentError("the image has no axes")
-        if any(not isinstance(d, str) or len(d) != 1 for d in image.dims):
+        if any(not isinstance(d, str) or len(d) != 1 or not d.isalpha() for d in image.dims):
             raise ArgumentError(f"axes must be single letters, not {tuple(image.dims)}: rename them")
         return "".join(image.dims)
     if isinstance(image, int | np.integer):
@@ -290,8 +293,10 @@ def get_spacing_units(image: Any, axes: str | None = None) -> Any:
 
 def spacing_of(image: xr.DataArray, axis: str) -> float | None:
     """Step of an evenly calibrated axis, else `None`."""
-    coord = image.coords[axis] if axis in image.coords else None  # get() would make one up
-    if coord is None or coord.ndim != 1 or coord.size < 2 or coord.dtype.kind not in "iuf":
+    if axis not in image.coords:  # get() would make one up
+        return None
+    coord = image.coords[axis]
+    if coord.ndim != 1 or coord.size < 2 or coord.dtype.kind not in "iuf":
         return None
     values = coord.values.astype("f8")
     step = (values[-1] - values[0]) / (values.size - 1)
@@ -352,8 +357,8 @@ def to_xarray(
     Parameters
     ----------
     image
-        NumPy or dask array (never copied nor computed). A DataArray, or the `image` of a Dataset, keeps
-        what it knows, and `spacing`, `coords` and `spacing_units` are put over it.
+        NumPy or dask array (never copied nor computed). A DataArray, or the `image` of a Dataset, is not changed; the
+        result keeps what it knows, and `spacing`, `coords` and `spacing_units` are put over it.
     spacing, spacing_units
         By axis, or in the order of the axes (without ``i`` and ``c``).
     axes
@@ -378,16 +383,17 @@ def to_xarray(
     if hasattr(image, "data_vars"):
         image = _main_variable(image)
     if isinstance(image, xr.DataArray):
-        labelled = (
-            image if axes is None else image.rename(dict(zip(image.dims, check_axes(axes, image.ndim), strict=True)))
-        )
-        labelled = labelled.rename(name) if name is not None else labelled.copy(deep=False)
+        labelled = image.copy(deep=False)
+        if axes is not None:
+            labelled = labelled.rename(dict(zip(image.dims, check_axes(axes, image.ndim), strict=True)))
         labelled.attrs.update(attrs or {})
+        labelled.name = image.name if name is None else name
     else:
         if not hasattr(image, "dtype"):
             image = np.asarray(image)
         names = get_axes(image) if axes is None else check_axes(axes, image.ndim)
-        labelled = xr.DataArray(image, dims=tuple(names), name=name, attrs=dict(attrs or {}))
+        labelled = xr.DataArray(image, dims=tuple(names), attrs=dict(attrs or {}))
+        labelled.name = name  # dask arrays have names of their own, which xarray would take
     names = get_axes(labelled)
     calibration = recalibrate(
         names,
@@ -397,15 +403,18 @@ def to_xarray(
         coords={a: v for a, v in (coords or {}).items() if a in names},
     )
     units = _by_axis(spacing_units, names)
-    new = {
-        axis: (axis, scale.values(labelled.sizes[axis]), {"units": units[axis]} if units.get(axis) else {})
-        for axis, scale in calibration.items()
-    }
-    labelled = labelled.assign_coords(new)
-    for axis, unit in units.items():
-        if unit is not None and axis in labelled.coords and axis not in new:
-            labelled = labelled.assign_coords({axis: (axis, labelled.coords[axis].values, {"units": unit})})
-    return labelled
+    known = {axis: labelled.coords[axis] for axis in names if axis in labelled.coords}
+    new: dict[str, Any] = {}
+    for axis in names:
+        if axis in calibration:
+            values = calibration[axis].values(labelled.sizes[axis])
+        elif axis in known and units.get(axis):
+            values = known[axis].values
+        else:
+            continue
+        facts = known[axis].attrs if axis in known else {}
+        new[axis] = (axis, values, {**facts, "units": units[axis]} if units.get(axis) else dict(facts))
+    return labelled.assign_coords(new)
 
 
 def _by_axis(values: Any, axes: str) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
 from .errors import ArgumentError, PartitionError
 from .frames.chunking import given_chunks
 from .frames.lazy import lazy, load
-from .frames.pixels import Pixels
-from .frames.views import Pick, count_of, permuted, selected
+from .frames.pixels import Pixels, count_of
+from .frames.views import Pick, permuted, selected
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
+import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +19,12 @@ from .axes import get_axes, to_xarray
 from .errors import (
     ArgumentError,
     ArgumentTypeError,
+    EmioError,
     EmioWarning,
     MissingFileError,
     StorageError,
     TargetExistsError,
+    UnknownArgumentError,
 )
 from .formats import Format, registry
 from .frames.files import is_remote, normalise
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DEFAULT_EXTENSION = ".zarr"
+LONGEST_NAME = 255  # bytes; of most file systems
 
 
 @dataclass(frozen=True)
@@ -47,17 +52,17 @@ def save(
         raise ArgumentTypeError(f"compress must be True, False or None, not {compress!r}")
     dataset = as_dataset(image)
     path, entry = target_format(uri)
+    writer = entry.load(entry.save or "")
+    _check_arguments(entry, writer, format_kwargs)
     members = _members(dataset, path, entry)
     _check_targets(members, overwrite)
     _warn_losses(members, entry)
-    writer = entry.load(entry.save or "")
     with replacing([member.path for member in members]) as temporaries:
         for member, temporary in zip(members, temporaries, strict=True):
             try:
                 writer(member.content, temporary, compress=compress, **format_kwargs)
-            except TypeError as error:
-                if "unexpected keyword argument" in str(error) and writer.__name__ in str(error):
-                    raise ArgumentTypeError(f"{member.path}: {error}") from None
+            except EmioError as error:
+                error.args = tuple(str(text).replace(temporary, member.path) for text in error.args)
                 raise
             except OSError as error:
                 raise StorageError(f"{member.path}: {error.strerror or error}") from error
@@ -77,24 +82,32 @@ def as_dataset(image: Any) -> xr.Dataset:
 
     if isinstance(image, DataSource):
         image = image.to_dask()
-    if isinstance(image, np.ma.MaskedArray):
-        raise ArgumentTypeError("masked arrays cannot be saved: fill them first (image.filled(0))")
     if isinstance(image, list | tuple | str | bytes | dict):
         raise ArgumentTypeError(f"imsave takes a Dataset, a DataArray or an array, not a {type(image).__name__}")
     if not isinstance(image, xr.Dataset):
-        if hasattr(image, "todense"):
-            raise ArgumentTypeError("sparse arrays cannot be saved: make them dense first (image.todense())")
+        _check_dense(image)
         labelled = to_xarray(image)
         attrs = labelled.attrs
-        image = labelled.to_dataset(name=labelled.name or "image")
+        image = labelled.to_dataset(name="image" if labelled.name in (None, *labelled.coords) else labelled.name)
         image.attrs = dict(attrs)
     for name, variable in image.data_vars.items():
         if not variable.ndim:
             raise ArgumentError(f"variable {name!r} has no axes: a single number is no image")
         get_axes(variable)
+        if variable.chunks is not None:
+            _check_dense(variable.data)
     if not image.data_vars:
         raise ArgumentError("the Dataset has no variables to save")
     return image
+
+
+def _check_dense(pixels: Any) -> None:
+    """Refuse arrays that are more than pixels, or fewer."""
+    pixels = getattr(pixels, "_meta", pixels)  # what the chunks of a dask array are like
+    if isinstance(pixels, np.ma.MaskedArray):
+        raise ArgumentTypeError("masked arrays cannot be saved: fill them first (image.filled(0))")
+    if hasattr(pixels, "todense"):
+        raise ArgumentTypeError("sparse arrays cannot be saved: make them dense first (image.todense())")
 
 
 def target_format(uri: Any) -> tuple[str, Format]:
@@ -135,13 +148,36 @@ def _members(dataset: xr.Dataset, path: str, entry: Format) -> list[Member]:
         return [Member(path, content(names[0]))]
     extension = next(e for e in sorted(entry.extensions, key=len, reverse=True) if path.lower().endswith(e))
     stem, spelled = path[: -len(extension)], path[-len(extension) :]
-    return [Member(f"{stem}.var_{name}{spelled}", content(name)) for name in names]
+    return [Member(f"{stem}.var_{_escaped(str(name))}{spelled}", content(name)) for name in names]
+
+
+def _escaped(name: str) -> str:
+    """Name of a variable as a part of a file's name: only letters, digits, ``-``, ``+`` and ``_`` stay as they are."""
+    return re.sub(r"[^\w+-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
+
+
+def _check_arguments(entry: Format, writer: Callable[..., None], given: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(writer).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "compress"]
+    unknown = sorted(set(given) - set(allowed))
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise UnknownArgumentError(
+            f"{entry.name} files are saved without an argument {unknown[0]!r}; allowed: "
+            f"{', '.join(['compress', 'overwrite', *allowed])}"
+        )
 
 
 def _check_targets(members: list[Member], overwrite: bool) -> None:
     folder = os.path.dirname(members[0].path)
     if not os.path.isdir(folder):
         raise MissingFileError(f"{folder}: no such folder: make it first")
+    known: dict[str, str] = {}
+    for path in (member.path for member in members):
+        if len(os.fsencode(os.path.basename(path))) > LONGEST_NAME:
+            raise ArgumentError(f"{path}: the file's name is longer than {LONGEST_NAME} bytes")
+        if path.casefold() in known:
+            raise ArgumentError(f"{path}: differs from {known[path.casefold()]} in case only: rename a variable")
+        known[path.casefold()] = path
     there = [member.path for member in members if os.path.lexists(member.path)]
     if there and not overwrite:
         raise TargetExistsError(f"{', '.join(there)}: exists already: pass overwrite=True to replace it")
@@ -178,7 +214,9 @@ def replacing(paths: list[str]) -> Iterator[list[str]]:
 def _hidden(path: str, kind: str) -> str:
     folder, name = os.path.split(path)
     stem, extension = os.path.splitext(name)
-    return os.path.join(folder, f".{stem}.{secrets.token_hex(4)}.{kind}{extension}")
+    tail = f".{secrets.token_hex(4)}.{kind}{extension}"
+    short = os.fsencode(stem)[: LONGEST_NAME - len(tail) - 1].decode(errors="ignore")
+    return os.path.join(folder, f".{short}{tail}")
 
 
 def _put(temporary: str, path: str) -> None:

@@ -125,6 +125,8 @@ class ImageSource(DataSource):
         return self._dataset(self.image, None)
 
     def _dataset(self, image: Image, chunks: Any) -> xr.Dataset:
+        from . import accessor  # noqa: F401  gives Datasets their `.emio`
+
         self._load_metadata()
         return image.to_dataset(self.uri, self.format_name, chunks=chunks, metadata=self._given_metadata)
 

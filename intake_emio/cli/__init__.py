@@ -30,8 +30,9 @@ def main() -> None:
     try:
         app()
     except EmioError as error:
-        print(f"emio: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(f"emio: {error}")
+    except OSError as error:
+        sys.exit(f"emio: {error.filename}: {error.strerror}" if error.filename else f"emio: {error}")
 
 
 from . import demo, formats, info  # noqa: E402, F401  each adds its command to the app

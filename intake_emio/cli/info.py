@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,7 +48,7 @@ def info(
         source = open_source(file, **settings)
         facts = describe(source)
         if diagnostics:
-            facts["diagnostics"] = source.diagnostics()
+            facts["diagnostics"] = reading(source)
         found.append(facts)
     if as_json:
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
@@ -57,11 +59,17 @@ def info(
         _show(Console(), facts)
 
 
-def _setting(option: str) -> tuple[str, str]:
+def _setting(option: str) -> tuple[str, Any]:
+    """Name and value; readers understand text, but for mappings."""
     name, equals, value = option.partition("=")
     if not equals:
         raise typer.BadParameter(f"{option!r} is not of the form NAME=VALUE")
-    return name, value
+    if not value.startswith("{"):
+        return name, value
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        raise typer.BadParameter(f"{value!r} is not a mapping such as {{'y': 2}}") from None
 
 
 def describe(source: ImageSource) -> dict[str, Any]:
@@ -83,6 +91,20 @@ def describe(source: ImageSource) -> dict[str, Any]:
         "variables": {name: dict(variable.sizes) for name, variable in image.variables.items()},
         "coordinates": {name: dict(fact.sizes) for name, fact in image.facts.items()},
         "acquisition": plain(image.acquisition),
+    }
+
+
+def reading(source: ImageSource) -> dict[str, Any]:
+    """How the pixels of a source would be read, in JSON types."""
+    lazy = source.to_dask()["image"]
+    pixels = source.image.image.pixels
+    return {
+        "files": list(dict.fromkeys(pixels.files())),
+        "backend": source.storage().backend,
+        "without_copying": pixels.is_view,
+        "chunk": dict(zip(map(str, lazy.dims), lazy.data.chunksize, strict=True)),
+        "chunk_bytes": math.prod(lazy.data.chunksize) * lazy.dtype.itemsize,
+        "chunks": source.npartitions,
     }
 
 
@@ -115,7 +137,9 @@ def _show(console: Any, facts: dict[str, Any]) -> None:
         units = UNITS.get(name, "")
         table.add_row(name.replace("_", " "), f"{value} {units}".strip())
     for name, value in facts.get("diagnostics", {}).items():
-        table.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        table.add_row(
+            name.replace("_", " "), value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        )
     console.print(table)
 
 

@@ -148,7 +148,8 @@ class BloSource(ImageSource):
             return pattern
         if len(self.sig_shape) != 2 or math.prod(self.sig_shape) != math.prod(pattern):
             raise ArgumentError(
-                f"{file}: sig_shape={self.sig_shape} does not hold the {math.prod(pattern)} pixels of a {pattern} pattern"
+                f"{file}: sig_shape={self.sig_shape} does not hold the {math.prod(pattern)} pixels of a {pattern} "
+                "pattern"
             )
         return self.sig_shape
 
@@ -310,8 +311,9 @@ def save(
     compress
         Makes no difference: the format knows no compression.
     intensity_scaling
-        How pixels become uint8. `None`: not at all, values must be whole numbers from 0 to 255. ``"dtype"``, ``"minmax"``,
-        ``"crop"`` (0 to 255) or ``(low, high)``: that range is stretched to 0 … 255, what lies outside is clipped.
+        How pixels become uint8. `None`: not at all, values must be whole numbers from 0 to 255. ``"dtype"``,
+        ``"minmax"``, ``"crop"`` (0 to 255) or ``(low, high)``: that range is stretched to 0 … 255, what lies outside
+        is clipped.
     navigator
         ``"navigator"``: the Dataset's variable of that name, or else the mean of every pattern; an array of scan shape;
         `None`: zeros.
@@ -330,20 +332,21 @@ def save(
     EmioWarning
         If a calibration cannot be expressed in nm (scan) or cm (detector).
     """
+    dataset = _rows_first(dataset)
     image = dataset["image"]
     arguments.choice("endianess", endianess, ("<", ">"))
     ny, nx, size = _scan_of(path, image)
     pixels = image.data.reshape(ny, nx, size, size)
     limits = _limits(path, pixels, intensity_scaling)
     header = _header_of(dataset, ny, nx, size).astype(in_order(endianess))
-    stored = _given_navigator(path, dataset, navigator, (ny, nx))
+    stored = _given_navigator(path, dataset, navigator, (ny, nx), limits)
     target = PatternTarget(path, int(header["Data_offset_2"]), (ny, nx), size, endianess, limits, stored is None)
     with open(path, "wb") as file:
         file.write(header.tobytes() + _note_of(dataset))
         file.truncate(int(header["Data_offset_2"]) + ny * nx * (FRAME_HEADER + size * size))
     target.number_frames()
     if stored is not None:
-        target.navigator()[...] = np.asarray(_scaled(stored, limits)).astype("u1")
+        target.navigator()[...] = stored
     store(_whole_patterns(pixels), target, show_progressbar)
 
 
@@ -353,7 +356,11 @@ def losses(dataset: xr.Dataset) -> list[str]:
     uneven = [
         str(d) for d in image.dims if d in image.coords and spacing_of(image, str(d)) is None and image.sizes[d] > 1
     ]
-    shifted = [str(d) for d in image.dims if str(d) not in uneven and d in image.coords and float(image[d][0]) != 0]
+    shifted = [
+        str(d)
+        for d in image.dims
+        if str(d) not in uneven and d in image.coords and (image[d].dtype.kind not in "iuf" or image[d][0] != 0)
+    ]
     lost = [f"uneven coordinates of {', '.join(uneven)}"] * bool(uneven)
     return lost + [f"the origin of {', '.join(shifted)}"] * bool(shifted)
 
@@ -400,16 +407,24 @@ class PatternTarget:
             self.navigator()[box[:2]] = _scaled(block.mean((2, 3), dtype="f8"), self.limits)
 
 
+def _rows_first(dataset: xr.Dataset) -> xr.Dataset:
+    """Scan rows and columns, then pattern rows and columns: a Dataset may present them in another order."""
+    return dataset.transpose(..., *(axis for axis in "yxvu" if axis in dataset["image"].dims))
+
+
 def _scan_of(path: str, image: xr.DataArray) -> tuple[int, int, int]:
     """Rows, columns and pattern size that the file will have."""
     *scan, height, width = image.shape if image.ndim > 1 else (*image.shape, 0)
     if height != width or len(scan) > 2:
         raise ArgumentError(
-            f"{path}: a blockfile holds square patterns of a scan (y, x, v, u), not {dict(image.sizes)}: cut out a square"
+            f"{path}: a blockfile holds square patterns of a scan (y, x, v, u), not {dict(image.sizes)}: cut out a "
+            "square, or save the scans one by one"
         )
     ny, nx = [1, 1, *scan][-2:]
     if not 0 < min(ny, nx, width) <= max(ny, nx, width) <= LARGEST:
         raise ArgumentError(f"{path}: scan {ny} x {nx} of {width} pixels: a blockfile counts from 1 to {LARGEST}")
+    if image.dtype.kind not in "biuf":
+        raise ArgumentError(f"{path}: the image holds {image.dtype}, which cannot become bytes")
     return ny, nx, width
 
 
@@ -423,17 +438,25 @@ def _limits(path: str, pixels: Any, scaling: Any) -> tuple[float, float] | None:
         import dask
 
         low, high = map(float, dask.compute(pixels.min(), pixels.max()))
+        if not math.isfinite(high - low):
+            raise ArgumentError(
+                f"{path}: intensity_scaling='minmax', but the image reaches from {low} to {high}: pass (low, high)"
+            )
         return (low, high) if low < high else (0.0, 255.0)
     if isinstance(scaling, str) and scaling == "dtype" and pixels.dtype.kind in "iu":
         info = np.iinfo(pixels.dtype)
         return float(info.min), float(info.max)
-    if not isinstance(scaling, str):
+    if (
+        isinstance(scaling, tuple | list)
+        and len(scaling) == 2
+        and all(isinstance(limit, int | float | np.number) for limit in scaling)
+    ):
         low, high = map(float, scaling)
-        if low < high:
+        if low < high and math.isfinite(high - low):
             return low, high
     raise ArgumentError(
-        f"{path}: intensity_scaling={scaling!r} does not fit {pixels.dtype}: use 'dtype' (integers), 'minmax', 'crop' or "
-        "(low, high) with low < high"
+        f"{path}: intensity_scaling={scaling!r} does not fit {pixels.dtype}: use 'dtype' (integers), 'minmax', 'crop' "
+        "or (low, high) with low < high"
     )
 
 
@@ -450,8 +473,8 @@ def _check_bytes(path: str, block: np.ndarray) -> None:
     low, high = block.min(), block.max()
     if not (low >= 0 and high <= 255 and (block.dtype.kind in "iu" or (block == np.floor(block)).all())):
         raise ArgumentError(
-            f"{path}: blockfiles hold whole numbers from 0 to 255, and the image has {block.dtype} values from {low} to {high}: "
-            "pass intensity_scaling='minmax', 'dtype', 'crop' or (low, high)"
+            f"{path}: blockfiles hold whole numbers from 0 to 255, and the image has {block.dtype} values from {low} "
+            f"to {high}: pass intensity_scaling='minmax', 'dtype', 'crop' or (low, high)"
         )
 
 
@@ -459,18 +482,28 @@ def _whole_patterns(pixels: Any) -> Any:
     return pixels.rechunk({2: -1, 3: -1}) if hasattr(pixels, "rechunk") else pixels
 
 
-def _given_navigator(path: str, dataset: xr.Dataset, navigator: Any, scan: tuple[int, int]) -> np.ndarray | None:
-    """Bright field to store, or `None` if it is to be made from the patterns."""
+def _given_navigator(
+    path: str, dataset: xr.Dataset, navigator: Any, scan: tuple[int, int], limits: tuple[float, float] | None
+) -> np.ndarray | None:
+    """Bright field to store, in bytes, or `None` if it is to be made from the patterns."""
     if navigator is None:
         return np.zeros(scan, "u1")
     if isinstance(navigator, str):
-        if navigator not in dataset:
+        if navigator not in dataset and navigator == "navigator":
             return None
+        if navigator not in dataset:
+            raise ArgumentError(f"{path}: the Dataset has no variable {navigator!r} to store as navigator")
         navigator = dataset[navigator]
     values = np.asarray(navigator)
-    if values.size != math.prod(scan) or values.ndim > 2:
+    if values.shape not in (scan, dataset["image"].shape[:-2]):
         raise ArgumentError(f"{path}: the navigator's shape {values.shape} is not the scan's {scan}")
-    return values.reshape(scan)
+    scaled = _scaled(values.reshape(scan), limits)
+    if not ((scaled >= 0) & (scaled <= 255)).all():
+        raise ArgumentError(
+            f"{path}: the navigator has values from {values.min()} to {values.max()}, and blockfiles hold 0 to 255: "
+            "pass intensity_scaling=, or navigator=None"
+        )
+    return scaled.astype("u1")
 
 
 def _header_of(dataset: xr.Dataset, ny: int, nx: int, size: int) -> np.ndarray:
@@ -520,7 +553,10 @@ def _days(start_time: str | None) -> float:
     """ISO time as days since 1899-12-30; unknown: what RosettaSciIO writes."""
     if not start_time:
         return 25570.0
-    moment = datetime.fromisoformat(start_time).replace(tzinfo=None)
+    try:
+        moment = datetime.fromisoformat(start_time).replace(tzinfo=None)
+    except ValueError:
+        return 25570.0
     return (moment - OLE_EPOCH) / timedelta(days=1)
 
 

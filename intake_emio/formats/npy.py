@@ -9,18 +9,19 @@ import ast
 import math
 import re
 import struct
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import arguments
-from ..axes import Labels, default_axes
+from ..axes import Labels, check_axes, default_axes
 from ..errors import ArgumentError, HeaderError, TruncatedError
 from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack
-from ..frames.navigation import Navigation, navigate
+from ..frames.navigation import Navigation, check_sync_offset, navigate
 from ..frames.store import store
 from ..image import Image
 from ..source import ImageSource
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x93NUMPY"
 LONGEST_HEADER = 10_000  # NumPy's own limit: larger literals are slow to parse, and can crash the parser
+ZIPS = (b"PK\3\4", b"PK\5\6")  # the second one is empty
 KEYS = {"descr", "fortran_order", "shape"}
+PYTHON2_NUMBER = re.compile(r"(?<=[(,\s])(\d+)L(?=[,)\s])")  # (10L, 20L)
 COLOURS = ("R", "G", "B", "A")
 
 
@@ -103,19 +106,19 @@ class NpySource(ImageSource):
         within = () if colours else FrameStack((), record, ()).shape
         stored = header["shape"]
         if header["fortran_order"] and len(stored) > 1:
-            pixels = self._reversed(file, header, record)
+            pixels = self._reversed(file, header, record, len(within))
             # the file is the C-ordered array of the reversed shape
             place = [*reversed(range(len(stored))), *range(len(stored), len(stored) + len(within))]
         else:
             pixels = self._frames(file, header, record, len(within))
             place = list(range(pixels.ndim - bool(colours)))
-        order, letters = self._letters(file, len(place))
+        order, letters = self._letters(file, len(place), bool(colours))
         axes = "".join(letters[place.index(k)] for k in range(len(place)))
         return Image(
             pixels,
-            axes + "c" * bool(colours),
-            order=order + "c" * bool(colours),
-            calibration={"c": Labels(colours)} if colours else {},
+            axes + order[len(place) :],
+            order=order,
+            calibration={order[-1]: Labels(colours)} if colours else {},
             header={name: value for name, value in header.items() if name != "dtype"} | {"descr": str(header["dtype"])},
         )
 
@@ -132,14 +135,15 @@ class NpySource(ImageSource):
             raise ArgumentError(
                 f"{file}: a frame of sig_shape={sig} has more pixels than the {math.prod(stored)} there are"
             )
+        check_sync_offset(file, self.sync_offset, count)
         navigation = navigate(file, count, nav, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
         stack = FrameStack.in_one_file(self.uri, record, sig, count, offset=header["offset"])
         return Frames(stack, navigation, self.storage(), file.stamp)
 
-    def _reversed(self, file: File, header: dict[str, Any], record: np.dtype) -> Frames:
+    def _reversed(self, file: File, header: dict[str, Any], record: np.dtype, within: int) -> Frames:
         """Fortran order: the array of the reversed shape, whose frames are not contiguous."""
         stored = header["shape"]
-        signal = self._signal(file, len(stored))
+        signal = self._signal(file, len(stored) + within) - within
         nav, sig = stored[: len(stored) - signal], stored[len(stored) - signal :]
         if self.nav_shape not in (None, nav) or self.sig_shape not in (None, sig) or self.sync_offset:
             raise ArgumentError(
@@ -155,7 +159,12 @@ class NpySource(ImageSource):
     def _signal(self, file: File, ndim: int) -> int:
         """Number of signal axes of an array of so many axes."""
         if self.navigation_axes is not None:
-            return ndim - len(self.navigation_axes)
+            places = {n % ndim for n in self.navigation_axes if -ndim <= n < ndim}
+            if len(places) != len(self.navigation_axes):
+                raise ArgumentError(
+                    f"{file}: navigation_axes={self.navigation_axes} are not axes of an array of {ndim}"
+                )
+            return ndim - len(places)
         signal = self.sig_dims if self.sig_dims is not None else len(self.sig_shape or (0, 0))
         if self.sig_shape is None and signal > ndim:
             raise ArgumentError(
@@ -163,19 +172,16 @@ class NpySource(ImageSource):
             )
         return signal
 
-    def _letters(self, file: File, ndim: int) -> tuple[str, dict[int, str]]:
-        """Names of the axes in our order, and by their position in the array."""
+    def _letters(self, file: File, ndim: int, coloured: bool) -> tuple[str, dict[int, str]]:
+        """Names of the axes in our order, that of the colours last, and of those of the array by their position."""
         signal = self._signal(file, ndim)
-        order = default_axes(ndim - signal, signal)
+        given = self._given_metadata.get("axes")
+        order = check_axes(given or default_axes(ndim - signal, signal) + "c" * coloured, ndim + coloured)
         positions = list(range(ndim - signal))
         if self.navigation_axes is not None:
-            positions = [n % ndim for n in self.navigation_axes if -ndim <= n < ndim]
-            if len(set(positions)) != len(self.navigation_axes):
-                raise ArgumentError(
-                    f"{file}: navigation_axes={self.navigation_axes} are not axes of an array of {ndim}"
-                )
+            positions = [n % ndim for n in self.navigation_axes]
         rest = [n for n in range(ndim) if n not in positions]
-        return order, dict(zip([*positions, *rest], order, strict=True))
+        return order, dict(zip([*positions, *rest], order[:ndim], strict=True))
 
 
 def read_header(file: File) -> dict[str, Any]:
@@ -187,13 +193,10 @@ def read_header(file: File) -> dict[str, Any]:
         If it is none, or contradicts itself.
     """
     start = file.read(0, 12)
+    if start[:4] in ZIPS:
+        raise HeaderError(f"{file}: is a ZIP archive (.npz){_members(file)}: pass numpy.load(...)['name'] instead")
     if start[:6] != MAGIC:
-        kind = (
-            "a ZIP archive (.npz?): load it with numpy and pass the member you want"
-            if start[:2] == b"PK"
-            else start[:8]
-        )
-        raise HeaderError(f"{file}: not a NumPy file: it is or starts with {kind!r}, expected {MAGIC!r}")
+        raise HeaderError(f"{file}: not a NumPy file: it starts with {start[:8]!r}, expected {MAGIC!r}")
     major = start[6] if len(start) > 6 else 0
     if len(start) >= 8 and major not in (1, 2, 3):
         raise HeaderError(f"{file}: version {major} of the NumPy format is unknown, expected 1, 2 or 3")
@@ -202,7 +205,7 @@ def read_header(file: File) -> dict[str, Any]:
     if length > LONGEST_HEADER:
         raise HeaderError(f"{file}: a header of {length} bytes is no array of pixels (at most {LONGEST_HEADER})")
     text = file.read_exactly(8 + width, length, "NumPy header").decode("utf-8" if major == 3 else "latin-1", "replace")
-    header = _literal(file, text if major == 3 else re.sub(r"(\d)L\b", r"\1", text))  # Python 2 wrote 10L
+    header = _literal(file, text)
     header |= {"version": major, "offset": 8 + width + length}
     _check_size(file, header)
     return header
@@ -211,7 +214,7 @@ def read_header(file: File) -> dict[str, Any]:
 def _literal(file: File, text: str) -> dict[str, Any]:
     """Evaluate the header as a literal, never as code, and check each of its parts."""
     try:
-        header = ast.literal_eval(text.strip())
+        header = ast.literal_eval(re.sub(PYTHON2_NUMBER, r"\1", text.strip()))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         raise HeaderError(f"{file}: the header is no Python dictionary: {text[:80]!r}") from None
     if not isinstance(header, dict) or set(header) != KEYS:
@@ -226,6 +229,16 @@ def _literal(file: File, text: str) -> dict[str, Any]:
     except Exception:  # anything can be wrong with a stranger's description
         raise HeaderError(f"{file}: descr {header['descr']!r} is no pixel type") from None
     return {"shape": shape, "fortran_order": fortran, "dtype": dtype}
+
+
+def _members(file: File) -> str:
+    """Names of the arrays in a local archive."""
+    try:
+        with zipfile.ZipFile(file.uri) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return ""
+    return f" of {', '.join(names) or 'nothing'}"
 
 
 def _check_size(file: File, header: dict[str, Any]) -> None:
@@ -296,7 +309,14 @@ def save(image: xr.DataArray, path: str, *, compress: bool | None = None) -> Non
         File to create.
     compress
         Makes no difference: the format knows no compression.
+
+    Raises
+    ------
+    ArgumentError
+        If the image does not hold numbers.
     """
+    if image.dtype.kind not in "biufc":
+        raise ArgumentError(f"{path}: the image holds {image.dtype}, which are not pixels")
     dtype = image.dtype.newbyteorder("=")
     np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=image.shape).flush()
     store(image.data, Target(path))

@@ -158,7 +158,7 @@ class RawSource(ImageSource):
         navigation = self._navigation(file, count)
         return Image(
             Frames(stack, navigation, self.storage(), file.stamp),
-            default_axes(len(navigation.shape), len(shape)),
+            self._given_metadata.get("axes") or default_axes(len(navigation.shape), len(shape)),
         )
 
     def _navigation(self, file: File, count: int) -> Navigation:
@@ -183,8 +183,8 @@ class RawSource(ImageSource):
             )
         if self.nav_shape is None and rest not in (0, self.frame_footer):
             raise HeaderError(
-                f"{file}: {data} bytes are not a whole number of frames of {stride} bytes ({count} frames, {rest} bytes "
-                f"left over): dtype, sig_shape or a header is wrong, or pass nav_shape= to read what fits. "
+                f"{file}: {data} bytes are not a whole number of frames of {stride} bytes ({count} frames, {rest} "
+                f"bytes left over): dtype, sig_shape or a header is wrong, or pass nav_shape= to read what fits. "
                 f"{frame_hints(data)}"
             )
         return count

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 
 from .layout import FrameStack
 from .navigation import Navigation
-from .pixels import Box, Pixels
-from .storage import Storage
+from .pixels import Box, Pixels, count_of
+from .storage import Range, Storage
 
 SMALL_BYTES = 4 << 20
 """Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
@@ -19,6 +20,11 @@ of the file."""
 
 SPARSE = 4
 """A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
+
+
+Fetched = tuple[tuple[slice, ...], Navigation, Any, int, int]
+"""Part of a box that lies in one file: where in the box, its points, a buffer with their bytes, the byte of the file at which
+the buffer begins, and that at which the first point's pixels do."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,11 @@ class Frames(Pixels):
         """Whether stored pixels can be handed out as they lie in a map of the file."""
         return self.storage.maps and self.stack.pixel.base == self.dtype and self.dtype != bool
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether stored pixels are plain numbers one behind the other, in either byte order."""
+        return not self.stack.field_name and self.dtype != bool
+
     def files(self) -> tuple[str, ...]:
         """Names of the files that hold the frames."""
         return tuple(piece.path for piece in self.stack.pieces)
@@ -71,30 +82,53 @@ class Frames(Pixels):
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; blank points are zero."""
-        depth = len(self.navigation.shape)
-        points, cut = self.navigation.part(box[:depth]), box[depth:]
-        parts = list(self._parts(points, (0,) * depth))
-        buffers = self.storage.fetch([self._range(piece, points) for _, points, piece in parts])
-        inside: Any = (..., *cut)
-        stored = [
-            (
-                corner,
-                part,
-                self.stack.view(piece, buffer, base, part.first, part.shape, part.strides)[inside],
-            )
-            for (corner, part, piece), (buffer, base) in zip(parts, buffers, strict=True)
-        ]
-        complete = len(stored) == 1 and stored[0][1].shape == points.shape
-        if out is None and complete:
-            return self._handed_out(stored[0][2])
+        fetched = self.stored(box[: len(self.navigation.shape)])
+        if out is None and len(fetched) == 1 and fetched[0][1].shape == tuple(map(count_of, box[: len(fetched[0][0])])):
+            return self._handed_out(self._view(fetched[0], box))
         if out is None:
-            out = np.empty(points.shape + tuple(len(range(s.start, s.stop, s.step)) for s in cut), self.dtype)
-        if not complete and sum(part.points for _, part, _ in stored) < points.points:
-            out[...] = 0
-        for corner, part, pixels in stored:
-            target = out[tuple(slice(c, c + n) for c, n in zip(corner, part.shape, strict=True))]
-            convert(pixels, target)
+            out = np.empty(tuple(map(count_of, box)), self.dtype)
+        self._place(fetched, box, out)
         return out
+
+    def read_many(self, reads: Sequence[tuple[Box, np.ndarray]]) -> None:
+        """Read several boxes, each into an array; from remote files with one request for all."""
+        if self.storage.backend != "remote":
+            super().read_many(reads)
+            return
+        depth = len(self.navigation.shape)
+        parts = [self._located(box[:depth]) for box, _ in reads]
+        buffers = iter(self.storage.fetch([where for located in parts for *_, where in located]))
+        for (box, out), located in zip(reads, parts, strict=True):
+            self._place([(place, points, *next(buffers), where[1]) for place, points, where in located], box, out)
+
+    def stored(self, box: Box) -> list[Fetched]:
+        """Fetch the bytes of a box of points; blank points are left out."""
+        located = self._located(box)
+        buffers = self.storage.fetch([where for *_, where in located])
+        return [
+            (place, points, buffer, base, where[1])
+            for (place, points, where), (buffer, base) in zip(located, buffers, strict=True)
+        ]
+
+    def _located(self, box: Box) -> list[tuple[tuple[slice, ...], Navigation, Range]]:
+        """Parts of a box of points that each lie in one file: where in the box, which points, which bytes."""
+        points = self.navigation.part(box)
+        return [
+            (tuple(slice(c, c + n) for c, n in zip(corner, part.shape, strict=True)), part, self._range(piece, part))
+            for corner, part, piece in self._parts(points, (0,) * len(points.shape))
+        ]
+
+    def _view(self, fetched: Fetched, box: Box) -> np.ndarray:
+        _, points, buffer, base, start = fetched
+        cut: Any = (..., *box[len(points.shape) :])
+        return self.stack.view(buffer, start - base, points.shape, points.strides)[cut]
+
+    def _place(self, parts: list[Fetched], box: Box, out: np.ndarray) -> None:
+        """Convert fetched parts into their places; what is left is blank."""
+        if sum(points.points for _, points, *_ in parts) < math.prod(map(count_of, box[: len(self.navigation.shape)])):
+            out[...] = 0
+        for part in parts:
+            convert(self._view(part, box), out[part[0]])
 
     def _handed_out(self, stored: np.ndarray) -> np.ndarray:
         if (

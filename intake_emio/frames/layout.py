@@ -129,29 +129,24 @@ class FrameStack:
         """Number of the piece in which a frame lies."""
         return bisect.bisect_right(self.starts, frame) - 1
 
-    def view(self, piece: int, buffer: object, base: int, first: int, shape: tuple, strides: tuple) -> np.ndarray:
-        """Return stored pixels of some frames of one piece, as a view of a buffer; nothing is copied.
+    def view(self, buffer: object, start: int, points: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
+        """Return stored pixels of some frames of one file, as a view of a buffer; nothing is copied.
 
         Parameters
         ----------
-        piece
-            Number of the piece.
         buffer
-            Bytes of the piece's file from byte `base` on.
-        base
-            Position of the buffer in the file.
-        first
-            Number of the first frame, counted over all pieces.
-        shape, strides
+            Bytes.
+        start
+            Position of the first frame's pixels in the buffer.
+        points, strides
             How many frames along each axis, and how many frames apart.
         """
-        where = self.pieces[piece].offset + (first - self.starts[piece]) * self.stride + self.frame_header - base
         steps = tuple(s * self.stride for s in strides) + _contiguous(self.frame_shape, self.dtype.itemsize)
-        stored: np.ndarray = np.ndarray(shape + self.frame_shape, self.dtype, buffer, where, steps)  # type: ignore[arg-type]
+        stored: np.ndarray = np.ndarray(points + self.frame_shape, self.dtype, buffer, start, steps)  # type: ignore[arg-type]
         if self.field_name:
             stored = stored[self.field_name]
         if self.flip:
-            stored = stored[(slice(None),) * len(shape) + (slice(None, None, -1),)]
+            stored = stored[(slice(None),) * len(points) + (slice(None, None, -1),)]
         return stored
 
 

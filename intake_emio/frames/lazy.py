@@ -35,16 +35,31 @@ def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
         Sizes along each axis; default: what the pixels like best.
     """
     import dask.array as da
+    from dask.array.core import normalize_chunks
 
+    cuts = normalize_chunks(pixels.chunks() if chunks is None else chunks, pixels.shape, dtype=pixels.dtype)
     return da.from_array(
         pixels,
-        chunks=pixels.chunks() if chunks is None else chunks,
-        name=pixels.name(),
+        chunks=cuts,
+        name=pixels.name(cuts),
         asarray=False,
         inline_array=len(pickle.dumps(pixels, protocol=5)) <= INLINE_BYTES,
         # fancy=True (the default) is what lets dask push slices down into our read
         meta=np.empty((0,) * pixels.ndim, pixels.dtype),
     )
+
+
+def pixels_of(array: Any) -> Pixels | None:
+    """Return the pixels behind a dask array that `lazy` made; `None` if anything has been done to it since."""
+    layer = getattr(array, "dask", None) and array.dask.layers.get(array.name)
+    for value, _ in getattr(layer, "indices", None) or ():
+        if isinstance(value, Pixels):
+            return value
+        stored = array.dask.get(getattr(value, "key", None)) if not isinstance(value, str | tuple) else None
+        stored = getattr(stored, "value", stored)
+        if isinstance(stored, Pixels):
+            return stored
+    return None
 
 
 def load(pixels: Pixels) -> np.ndarray:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..errors import ArgumentError, EmioWarning
 
@@ -82,6 +84,20 @@ class Navigation:
             Navigation(before, self.strides, self.first),
             Navigation(behind, self.strides, self.first + at * self.strides[axis]),
         )
+
+    def runs(self) -> Iterator[tuple[tuple[slice, ...], Navigation]]:
+        """Yield evenly spaced runs of points, in C order, and where they lie: the whole if it is one, else its rows."""
+        even = [k for k, n in enumerate(self.shape) if n > 1]
+        steps = [self.strides[k] for k in even]
+        sizes = [self.shape[k] for k in even]
+        if all(steps[k] == steps[k + 1] * sizes[k + 1] for k in range(len(steps) - 1)):
+            step = steps[-1] if steps else 1
+            yield tuple(slice(0, n) for n in self.shape), Navigation((self.points,), (step,), self.first)
+            return
+        for row in np.ndindex(self.shape[:-1]):
+            first = self.first + sum(k * s for k, s in zip(row, self.strides[:-1], strict=True))
+            place = (*(slice(k, k + 1) for k in row), slice(0, self.shape[-1]))
+            yield place, Navigation(self.shape[-1:], self.strides[-1:], first)
 
     @functools.cached_property
     def slowest(self) -> int:

@@ -37,6 +37,11 @@ class Pixels(abc.ABC):
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; into `out` if given. Without `out` the result may be a read-only view of a file."""
 
+    def read_many(self, reads: Sequence[tuple[Box, np.ndarray]]) -> None:
+        """Read several boxes, each into an array; pixels that lie far away fetch them all at once."""
+        for box, out in reads:
+            self.read(box, out)
+
     @abc.abstractmethod
     def token(self) -> object:
         """Return what tells these pixels from any others, including the state of the files."""
@@ -81,15 +86,20 @@ class Pixels(abc.ABC):
     def __dask_tokenize__(self) -> object:
         return self.token()
 
-    def name(self) -> str:
-        """Return a name for a dask array of these pixels: the same for the same files in the same state."""
-        digest = hashlib.blake2b(repr(self.token()).encode(), digest_size=16).hexdigest()
+    def name(self, chunks: object) -> str:
+        """Return a name for a dask array of these pixels: the same for the same files in the same state and chunks."""
+        digest = hashlib.blake2b(repr((self.token(), chunks)).encode(), digest_size=16).hexdigest()
         return f"emio-{digest}"
 
 
 def whole(shape: Sequence[int]) -> Box:
     """Return the box of everything."""
     return tuple(slice(0, n, 1) for n in shape)
+
+
+def count_of(cut: slice | tuple[int, ...]) -> int:
+    """How many members a slice (with start and stop) or a list of indices has."""
+    return len(cut) if isinstance(cut, tuple) else len(range(cut.start, cut.stop, cut.step))
 
 
 def boxed(key: Any, shape: tuple[int, ...]) -> tuple[Box, Any]:

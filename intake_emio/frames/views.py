@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .pixels import Box, Pixels
+from .pixels import Box, Pixels, count_of
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,6 @@ class Selected(Pixels):
     def token(self) -> object:
         """Inner token and picks."""
         return ("selected", self.picks, self.inner.token())
-
-
-def count_of(pick: Several) -> int:
-    """How many members a slice (with start and stop) or a list of indices has."""
-    return len(pick) if isinstance(pick, tuple) else len(range(pick.start, pick.stop, pick.step))
 
 
 def selected(pixels: Pixels, picks: Sequence[Pick]) -> Pixels:

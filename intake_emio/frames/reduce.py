@@ -1,0 +1,351 @@
+"""Reductions fused with reading: sums over frames, over detectors, and products with masks.
+
+A reduction is an array of results that are computed when they are asked for, as pixels are; so it becomes a lazy dask
+array in the same way. Each task reads, converts and reduces its part in one pass, through compiled loops over frames as they
+lie in the file, or over tiles that stay in the cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .frames import Frames
+from .lazy import lazy
+from .pixels import Box, Pixels, count_of, whole
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+TILE_BYTES = 1 << 20
+"""Decoded pixels treated at a time: what is read is still in the cache when it is reduced."""
+
+MOST_SUMMED = 32_768
+"""Frames of 16 bit pixels whose sum fits into 32 bits, signed or not."""
+
+COMPILED = tuple(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Frames at a constant stride in a buffer.
+
+    Parameters
+    ----------
+    place
+        Where their points lie in the box that was asked for.
+    shape
+        Shape of these points.
+    data
+        Bytes.
+    first, stride
+        Byte of the first frame, bytes to the next one.
+    swapped
+        Whether pixels are in foreign byte order.
+    flipped
+        Whether the first axis of each frame runs backwards.
+    """
+
+    place: tuple[slice, ...]
+    shape: tuple[int, ...]
+    data: np.ndarray
+    first: int
+    stride: int
+    swapped: bool = False
+    flipped: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return math.prod(self.shape)
+
+    def rows(self, dtype: np.dtype, size: int) -> np.ndarray:
+        """Frames as rows of `size` pixels of a native type: a view, for what is not compiled."""
+        stored = dtype.newbyteorder("S") if self.swapped else dtype
+        strides = (self.stride, dtype.itemsize)
+        return np.ndarray((self.count, size), stored, self.data, self.first, strides)
+
+
+def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
+    """Frames of a box of points: as they lie in a map of the file if possible, else read in tiles."""
+    if isinstance(pixels, Frames) and pixels.storage.maps and pixels.is_plain:
+        yield from _mapped(pixels, box)
+        return
+    for tile in tiles(pixels, box, TILE_BYTES):
+        block = np.ascontiguousarray(pixels.read((*tile, *frame_box(pixels))))
+        place = tuple(
+            slice((t.start - b.start) // b.step, (t.start - b.start) // b.step + count_of(t))
+            for t, b in zip(tile, box, strict=True)
+        )
+        shape = tuple(map(count_of, tile))
+        yield Stream(place, shape, block.reshape(-1).view("u1"), 0, block.nbytes // max(1, math.prod(shape)))
+
+
+def frame_box(pixels: Pixels) -> Box:
+    """Return the box of a whole frame."""
+    return whole(pixels.shape[pixels.ndim - pixels.frame_ndim :])
+
+
+def tiles(pixels: Pixels, box: Box, nbytes: int) -> Iterator[Box]:
+    """Cut a box of points into runs of about `nbytes` of pixels, in the order of the file."""
+    frame = max(1, math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :]) * pixels.dtype.itemsize)
+    wanted = max(1, nbytes // frame)
+    steps: list[int] = []
+    for cut in reversed(box):
+        size = count_of(cut)
+        steps.insert(0, max(1, min(size, wanted)))
+        wanted = wanted // size if wanted >= size else 1
+    cuts = [
+        [
+            slice(cut.start + at * cut.step, min(cut.start + (at + step) * cut.step, cut.stop), cut.step)
+            for at in range(0, count_of(cut), step)
+        ]
+        for cut, step in zip(box, steps, strict=True)
+    ]
+    yield from itertools.product(*cuts)
+
+
+def _mapped(frames: Frames, box: Box) -> Iterator[Stream]:
+    stack = frames.stack
+    swapped = not stack.pixel.isnative
+    for place, points, buffer, base, start in frames.stored(box):
+        data = np.frombuffer(buffer, "u1")
+        for row, run in points.runs():
+            inside = tuple(slice(p.start + r.start, p.start + r.stop, 1) for p, r in zip(place, row, strict=True))
+            first = start + (run.first - points.first) * stack.stride - base
+            stride = stack.stride * (run.strides[-1] if run.strides else 1)
+            shape = tuple(map(count_of, inside))
+            yield Stream(inside, shape, data, first, stride, swapped, stack.flip)
+
+
+# What is computed ----------------------------------------------------------------------------------------------------
+
+
+def sum_type(dtype: np.dtype) -> np.dtype:
+    """Type of a sum over many pixels: 64 bits."""
+    kinds = {"u": "u8", "b": "i8", "i": "i8", "f": "f8", "c": "c16"}
+    return np.dtype(kinds[dtype.kind]) if dtype.itemsize <= 16 else dtype
+
+
+def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
+    """Sum over all points of a box: one frame, 64 bits.
+
+    Parameters
+    ----------
+    pixels, box
+        What to sum.
+    counted
+        Skip what is not a number, and count the rest: the result has a last axis of sum and count.
+    """
+    shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
+    points = math.prod(map(count_of, box))
+    total = np.zeros((*shape, 2) if counted else shape, sum_type(pixels.dtype))
+    for stream in streams(pixels, box):
+        part = _sum_stream(stream, pixels.dtype, math.prod(shape))
+        points -= stream.count
+        if counted:
+            part = _counted(part, stream.rows(pixels.dtype, math.prod(shape)), 0)
+        part = part.reshape(total.shape)
+        total += part[::-1] if stream.flipped else part
+    if counted:
+        total[..., 1] += points  # blank ones are zero, which is a number
+    return total
+
+
+def totals_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
+    """Sum of each frame of a box of points, 64 bits; `counted` as in `sum_of_frames`."""
+    size = math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :])
+    shape = tuple(map(count_of, box))
+    out = np.zeros((*shape, 2) if counted else shape, sum_type(pixels.dtype))
+    if counted:
+        out[..., 1] = size
+    for stream in streams(pixels, box):
+        part = _total_stream(stream, pixels.dtype, size)
+        if counted:
+            part = _counted(part, stream.rows(pixels.dtype, size), 1)
+        out[stream.place] = part.reshape(*stream.shape, *part.shape[1:])
+    return out
+
+
+def _counted(sums: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+    """Sums beside counts; where a sum is not a number, the frames are gone through again and such pixels skipped."""
+    counts = np.full(sums.shape, rows.shape[axis], sums.dtype)
+    if np.isnan(sums).any():
+        sums, counts = np.nansum(rows, axis, dtype=sums.dtype), np.sum(~np.isnan(rows), axis).astype(sums.dtype)
+    return np.stack([sums, counts], -1)
+
+
+def dots_of_frames(pixels: Pixels, box: Box, masks: np.ndarray) -> np.ndarray:
+    """Product of each frame of a box of points with each mask, float64; masks have shape (number, pixels of a frame)."""
+    out = np.zeros((*map(count_of, box), len(masks)))
+    shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
+    flipped = np.ascontiguousarray(masks.reshape(len(masks), *shape)[:, ::-1].reshape(masks.shape))
+    for stream in streams(pixels, box):
+        part = _dot_stream(stream, pixels.dtype, flipped if stream.flipped else masks)
+        out[stream.place] = part.reshape(*stream.shape, len(masks))
+    return out
+
+
+def _sum_stream(stream: Stream, dtype: np.dtype, size: int) -> np.ndarray:
+    if dtype not in COMPILED:
+        return stream.rows(dtype, size).sum(0, dtype=sum_type(dtype))
+    from . import kernels
+
+    like = np.empty(0, dtype)
+    small = dtype.kind in "ui" and dtype.itemsize <= 2
+    total = np.zeros(size, sum_type(dtype))
+    for at in range(0, stream.count, MOST_SUMMED):
+        count = min(MOST_SUMMED, stream.count - at)
+        first = stream.first + at * stream.stride
+        part = np.zeros(size, dtype.kind + "4") if small else total
+        if stream.swapped and dtype.itemsize == 2:
+            kernels.sum_swapped_words(stream.data, first, stream.stride, count, like, part)
+        else:
+            kernels.sum_frames(stream.data, first, stream.stride, count, stream.swapped, like, part)
+        if small:
+            total += part
+    return total
+
+
+def _total_stream(stream: Stream, dtype: np.dtype, size: int) -> np.ndarray:
+    if dtype not in COMPILED:
+        return stream.rows(dtype, size).sum(1, dtype=sum_type(dtype))
+    from . import kernels
+
+    like, out = np.empty(0, dtype), np.zeros(stream.count, sum_type(dtype))
+    block = np.empty(0, dtype.kind + "4" if dtype.itemsize <= 2 else dtype if dtype.kind == "f" else out.dtype)
+    kernels.total_frames(stream.data, stream.first, stream.stride, stream.count, stream.swapped, like, size, block, out)
+    return out
+
+
+def _dot_stream(stream: Stream, dtype: np.dtype, masks: np.ndarray) -> np.ndarray:
+    if dtype not in COMPILED:
+        return stream.rows(dtype, masks.shape[1]).astype("f8") @ masks.T.astype("f8")
+    from . import kernels
+
+    like, out = np.empty(0, dtype), np.zeros((stream.count, len(masks)))
+    narrow = np.empty(0, "i4" if dtype.kind in "ui" and dtype.itemsize <= 2 else dtype)
+    kernels.dot_frames(stream.data, stream.first, stream.stride, stream.count, stream.swapped, like, masks, narrow, out)
+    return out
+
+
+# Results as arrays ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reduction(Pixels):
+    """Results of a reduction, computed when they are read."""
+
+    inner: Pixels
+    counted: bool = field(default=False, kw_only=True)
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+    frame_ndim: int = field(init=False, default=0)
+
+    def files(self) -> tuple[str, ...]:
+        """As the inner pixels."""
+        return self.inner.files()
+
+    @property
+    def _navigation(self) -> tuple[int, ...]:
+        return self.inner.shape[: self.inner.ndim - self.inner.frame_ndim]
+
+    @property
+    def _frame(self) -> tuple[int, ...]:
+        return self.inner.shape[self.inner.ndim - self.inner.frame_ndim :]
+
+
+@dataclass(frozen=True)
+class FrameTotals(Reduction):
+    """Sum of each frame: one number per point."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self._navigation + (2,) * self.counted)
+        object.__setattr__(self, "dtype", sum_type(self.inner.dtype))
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Totals of the frames of a box."""
+        return totals_of_frames(self.inner, box[: len(self._navigation)], self.counted)
+
+    def token(self) -> object:
+        """Inner token."""
+        return ("totals", self.counted, self.inner.token())
+
+
+@dataclass(frozen=True, eq=False)
+class FrameDots(Reduction):
+    """Product of each frame with each mask: the last axis counts masks."""
+
+    masks: np.ndarray = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", (*self._navigation, len(self.masks)))
+        object.__setattr__(self, "dtype", np.dtype("f8"))
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Products of the frames of a box with some of the masks."""
+        return dots_of_frames(self.inner, box[:-1], self.masks[box[-1]])
+
+    def token(self) -> object:
+        """Inner token and the masks' content."""
+        import hashlib
+
+        return ("dots", hashlib.blake2b(self.masks.tobytes()).hexdigest(), self.masks.dtype.str, self.inner.token())
+
+
+@dataclass(frozen=True)
+class ChunkSums(Reduction):
+    """Sum over all frames of each chunk: navigation axes count chunks, then come the axes of the frame.
+
+    Parameters
+    ----------
+    chunks_along
+        Sizes of the chunks along each navigation axis.
+    """
+
+    chunks_along: tuple[tuple[int, ...], ...] = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", (*map(len, self.chunks_along), *self._frame, *(2,) * self.counted))
+        object.__setattr__(self, "dtype", sum_type(self.inner.dtype))
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Sums of some chunks."""
+        depth = len(self.chunks_along)
+        counts = tuple(map(count_of, box[:depth]))
+        sums = np.empty((*counts, *self.shape[depth:]), self.dtype)
+        for place in np.ndindex(counts):
+            chunk = [cut.start + k * cut.step for cut, k in zip(box[:depth], place, strict=True)]
+            points = tuple(
+                slice(sum(sizes[:k]), sum(sizes[: k + 1]), 1) for sizes, k in zip(self.chunks_along, chunk, strict=True)
+            )
+            sums[place] = sum_of_frames(self.inner, points, self.counted)
+        return sums[(slice(None),) * depth + box[depth:]]
+
+    def token(self) -> object:
+        """Inner token and chunks."""
+        return ("sums", self.counted, self.chunks_along, self.inner.token())
+
+
+def lazy_totals(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
+    """Return a dask array of the sum of each frame; with `counted`, its last axis is sum and count."""
+    return lazy(FrameTotals(pixels, counted=counted), (*chunks, *((2,),) * counted))
+
+
+def lazy_dots(pixels: Pixels, chunks: Sequence[tuple[int, ...]], masks: np.ndarray) -> da.Array:
+    """Return a dask array of the products of each frame with each mask (first axis), float64."""
+    flat = np.ascontiguousarray(masks.reshape(len(masks), -1))
+    return lazy(FrameDots(pixels, masks=flat), (*chunks, (len(masks),)))
+
+
+def lazy_sum(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
+    """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums."""
+    sums = ChunkSums(pixels, chunks_along=tuple(chunks), counted=counted)
+    depth = len(chunks)
+    partial = lazy(sums, (1,) * depth + sums.shape[depth:])
+    return partial.sum(tuple(range(depth)), dtype=sums.dtype)
