@@ -71,7 +71,7 @@ def _keep_summary(app, what, name, obj, options, lines):
 
 def _restore_summary(app, what, name, obj, options, lines):
     """Napoleon takes what stands before a colon in a property's first line for its type; it is none."""
-    if what == "property" and ": " in _summaries[name][0]:
+    if what == "property" and ": " in "".join(_summaries[name][:1]):
         lines[:] = _summaries[name]
 
 

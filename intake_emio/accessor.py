@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from . import arguments
 from .axes import units_of
 from .errors import ArgumentError
 from .frames.lazy import load, pixels_of
@@ -370,12 +371,8 @@ class DatasetAccessor:
         frames = FrameImage.behind(image)
         frame = frames.frame if frames is not None else image.dims[-2:]
         scan = tuple(d for d in image.dims if d not in frame)
-        region = np.asarray(roi, dtype=bool)
         shape = tuple(image.sizes[d] for d in scan)
-        if region.shape != shape or not scan:
-            raise ArgumentError(
-                f"roi of shape {region.shape} does not fit a scan of {dict(zip(scan, shape, strict=True))}"
-            )
+        region = arguments.region(roi, shape)
         points = np.nonzero(region)
         if frames is None or frames.navigation != scan:
             index = {d: xr.DataArray(where, dims="i") for d, where in zip(scan, points, strict=True)}

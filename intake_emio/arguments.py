@@ -89,6 +89,26 @@ def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
     return value
 
 
+def corrections(value: Any) -> Any:
+    """Return `corrections` as written: ``"auto"``, a bool, `None` or a mapping."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if value is None or value == "auto":
+        return value
+    try:
+        return flag("corrections", value)
+    except ArgumentError:
+        raise ArgumentError(f"corrections must be 'auto', True, False or a mapping, not {value!r}") from None
+
+
+def region(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Boolean array over the navigation axes."""
+    wanted = np.asarray(value, dtype=bool)
+    if wanted.shape != shape or not shape:
+        raise ArgumentError(f"roi of shape {wanted.shape} does not fit navigation axes of shape {shape}")
+    return wanted
+
+
 def chunks(value: Any) -> Any:
     """`chunks` as written, with numbers in text made numbers.
 

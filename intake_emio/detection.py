@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import ArgumentError, UnknownFormatError
@@ -25,11 +25,14 @@ class Detection:
         Name of the format.
     reason
         What told.
+    parameters
+        What the header says: ``axes``, ``nav_shape``, ``sig_shape``, ``dtype``, ``sync_offset``.
     """
 
     uri: str
     format: str
     reason: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def detect(
@@ -39,7 +42,7 @@ def detect(
     storage_options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Detection:
-    """Find the format of a file.
+    """Find the format of a file, and the parameters that its reader finds in it.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ def detect(
     storage_options
         For fsspec.
     **settings
-        Arguments for the reader: `dtype` and `sig_shape` together say that a file without a recognised header is raw.
+        Arguments for the reader: with `dtype`, a file that is not recognised by its content is raw.
 
     Returns
     -------
@@ -66,9 +69,33 @@ def detect(
     Examples
     --------
     >>> from intake_emio.cli.demo import small_scan
-    >>> detect(small_scan()).format
-    'blo'
+    >>> found = detect(small_scan())
+    >>> found.format, found.parameters["nav_shape"]
+    ('blo', (8, 8))
     """
+    found = find_format(uri, format=format, storage_options=storage_options, **settings)
+    source = find(found.format).source_class()(found.uri, storage_options=storage_options, **settings)
+    image = source.image
+    pixels = image.pixels
+    depth = pixels.ndim - pixels.frame_ndim
+    parameters = {
+        "axes": image.image.axes,
+        "nav_shape": pixels.shape[:depth],
+        "sig_shape": pixels.shape[depth:],
+        "dtype": str(pixels.dtype),
+        "sync_offset": pixels.layout().get("first_frame", 0),
+    }
+    return replace(found, parameters=parameters)
+
+
+def find_format(
+    uri: Any,
+    *,
+    format: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Detection:
+    """Find the format of a file, without parsing it; see `detect`."""
     if format is not None:
         return Detection(normalise(uri), find(format).name, "format= was given")
     file = File(normalise(uri), storage_options)
@@ -106,8 +133,8 @@ def _nothing_fits(file: File) -> str:
 
     tried = ", ".join(sorted(name for name, entry in registry().items() if entry.source))
     return (
-        f"{file}: no format fits; tried {tried}. It starts with {file.read(0, 8)!r}. If it holds raw frames, pass dtype= "
-        f"and sig_shape=. {frame_hints(file.size)}"
+        f"{file}: no format fits; tried {tried}. It starts with {file.read(0, 8)!r}. If it holds raw frames, pass "
+        f"dtype= and sig_shape=. {frame_hints(file.size)}"
     ).rstrip()
 
 
@@ -123,7 +150,7 @@ def open_source(uri: Any, *, format: str | None = None, **settings: Any) -> Any:
     **settings
         Arguments of the source.
     """
-    found = detect(uri, format=format, **settings)
+    found = find_format(uri, format=format, **settings)
     entry = find(found.format)
     if entry.source is None:
         raise ArgumentError(f"{found.uri}: {entry.name} files are written, but not read")

@@ -10,6 +10,7 @@ from . import arguments
 from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
 from .errors import ArgumentError, PartitionError
 from .frames.chunking import given_chunks
+from .frames.corrections import Corrected, Corrections
 from .frames.lazy import lazy, load
 from .frames.pixels import Pixels, count_of
 from .frames.views import Pick, permuted, selected
@@ -74,6 +75,8 @@ class Image:
         The axes that make a frame, whatever their order; default: the last ones presented.
     scalars
         Coordinates (value, units) of axes that were dropped because one member was picked.
+    corrections
+        Dark, gain and dead pixels that belong to the data, as far as they are to be applied.
     """
 
     pixels: Pixels
@@ -87,6 +90,7 @@ class Image:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     frame_axes: str = ""
     scalars: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
+    corrections: Corrections | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.pixels.ndim)
@@ -135,7 +139,7 @@ class Image:
         )
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Image:
-        """Return the image with the user's word over the file's: ``axes``, ``spacing``, ``spacing_units``, ``coords``."""
+        """Return the image with the user's word over the file's: `axes`, `spacing`, `spacing_units`, `coords`."""
         renamed = self if metadata.get("axes") is None else self.renamed(metadata["axes"])
         sizes = renamed.sizes
         return replace(
@@ -159,6 +163,19 @@ class Image:
             order=arrange(self.image.axes, order),
             variables={k: v.arranged(order) for k, v in self.variables.items()},
             facts={k: v.arranged(order) for k, v in self.facts.items()},
+        )
+
+    def corrected(self, corrections: Corrections | None) -> Image:
+        """Return the image with corrections applied while it is read, and noted in its attributes."""
+        if not corrections:
+            return replace(self, corrections=None)
+        done = corrections.summary()
+        return replace(
+            self,
+            pixels=Corrected(self.pixels, corrections),
+            attrs={**self.attrs, "corrections": done},
+            acquisition={**self.acquisition, "corrections": done},
+            corrections=None,
         )
 
     def part(self, partition: Any) -> Image:

@@ -20,14 +20,14 @@ def imload(
     Parameters
     ----------
     uri
-        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` or a catalog entry.
+        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as `catalog.name` gives it) or a catalog entry.
     partition
         Load only a part: number, slice or list along the first axis, or ``{axis: index}``. A number drops the axis.
     metadata_only
         Return what is known without any pixels, as `DataSource.discover` does.
     chunks
-        ``"auto"``: the engine's rule; ``"frame"``; a number; one entry per axis; ``{axis: size}``, where other axes stay
-        whole; `None`: load into memory.
+        ``"auto"``: the engine's rule; ``"frame"``; a number; one entry per axis; ``{axis: size}``, where other axes
+        stay whole; `None`: load into memory.
     **source_kwargs
         Arguments of the reader: those of its format, and the common ones ``nav_shape``, ``sig_shape``, ``sync_offset``,
         ``io_backend``, ``storage_options``, ``output_axis_order``, ``metadata``; ``format="raw"`` names the format.
@@ -36,8 +36,8 @@ def imload(
     Returns
     -------
     xarray.Dataset
-        With the variable ``image``, coordinates in physical units, and ``attrs`` with ``uri``, ``format``, ``metadata`` and
-        ``acquisition``. Lazy unless `chunks` is `None`. A dict, if `metadata_only`.
+        With the variable ``image``, coordinates in physical units, and ``attrs`` with ``uri``, ``format``, ``metadata``
+        and ``acquisition``. Lazy unless `chunks` is `None`. A dict, if `metadata_only`.
 
     Raises
     ------
@@ -79,8 +79,8 @@ def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any
     if isinstance(uri, DataSource):
         if source_kwargs:
             raise UnknownArgumentError(
-                f"{uri.name} is an open source already, so {min(source_kwargs)!r} comes too late: pass it when the source "
-                "is made, or call source.configure_new(...)"
+                f"{uri.name} is an open source already, so {min(source_kwargs)!r} comes too late: pass it when the "
+                "source is made, or call it: source(...)"
             )
         return uri.configure_new(**own) if own else uri
     raise ArgumentError(f"imload takes a path, a URL, an intake source or a catalog entry, not a {type(uri).__name__}")
@@ -104,7 +104,7 @@ def imsave(
     image
         `xarray.Dataset`, `xarray.DataArray`, NumPy or dask array, or an intake source. It is not changed.
     uri
-        Where to. The extension names the format, ``.npy`` or ``.zarr``; without one ``.zarr`` is appended.
+        Where to. The extension names the format, ``.zarr``, ``.npy`` or ``.blo``; without one ``.zarr`` is appended.
     compress
         `None`: as usual for the format; `True`: more; `False`: not at all.
     overwrite

@@ -14,8 +14,13 @@ from intake.source.base import DataSource, Schema
 from . import arguments
 from .axes import check_axes
 from .errors import MissingFileError, PartitionError, UnknownArgumentError
+from .frames.corrections import Corrections
 from .frames.files import File, normalise
+from .frames.picked import Picked
+from .frames.pixels import Pixels, whole
 from .frames.storage import Storage
+from .frames.tiles import TILE_BYTES, frame_box, tiles
+from .frames.views import selected
 from .image import Image
 
 if TYPE_CHECKING:
@@ -45,6 +50,12 @@ class ImageSource(DataSource):
         For fsspec.
     output_axis_order
         Order of the axes; those left out follow behind. `None` keeps the file's.
+    corrections
+        ``"auto"``: dark, gain and dead pixels that belong to the data are applied, faults with dead pixels are warnings;
+        `True`: the same, every fault is an error; `False`: stored pixels; a mapping with ``dark``, ``gain`` (arrays, or
+        files that we read), ``excluded_pixels`` (boolean mask, or list of (row, column)) and ``allow_empty`` replaces
+        them. Corrected pixels are float32 (float64 for more than 16 bits). References have the shape of a frame as it is
+        handed out.
     partition
         Load only this part: number, slice or list along the first axis, or ``{axis: index}``.
     metadata
@@ -71,6 +82,7 @@ class ImageSource(DataSource):
         io_backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
         output_axis_order: str | None = None,
+        corrections: Any = "auto",
         partition: Any = None,
         metadata: Mapping[str, Any] | None = None,
         **unknown: Any,
@@ -89,6 +101,7 @@ class ImageSource(DataSource):
         self.sync_offset = arguments.number("sync_offset", sync_offset or 0)
         self.io_backend = io_backend
         self.output_axis_order = output_axis_order and check_axes(output_axis_order)
+        self.corrections = arguments.corrections(corrections)
         self.partition = arguments.partition(partition)
         self._given_metadata = dict(self.metadata)
         self._image: Image | None = None
@@ -112,9 +125,26 @@ class ImageSource(DataSource):
         """Description of the image: as parsed, with the user's calibration, order of axes and partition. Read once."""
         if self._image is None:
             parsed = self.parse(File(self.uri, self.storage_options))
-            labelled = parsed.with_metadata(self._given_metadata).arranged(self.output_axis_order)
+            corrected = parsed.corrected(self._corrections_of(parsed))
+            labelled = corrected.with_metadata(self._given_metadata).arranged(self.output_axis_order)
             self._image = labelled.part(self.partition)
         return self._image
+
+    def _corrections_of(self, image: Image) -> Corrections | None:
+        """What to correct: what the user says, or else what belongs to the data."""
+        if not self.corrections:
+            return None
+        if not isinstance(self.corrections, Mapping):
+            return image.corrections
+        frame = image.pixels.shape[image.pixels.ndim - image.pixels.frame_ndim :]
+        return Corrections.given(self.corrections, frame, self._read_reference)
+
+    def _read_reference(self, name: str) -> Pixels:
+        """Open a file of reference values: a frame, or a stack of which the first one counts."""
+        from .detection import open_source
+
+        pixels = open_source(name, storage_options=self.storage_options, corrections=False).image.pixels
+        return selected(pixels, [0] * (pixels.ndim - 2) + [slice(0, n, 1) for n in pixels.shape[-2:]])
 
     def to_dask(self) -> xr.Dataset:
         """Return the Dataset with dask arrays; no pixel is read."""
@@ -129,6 +159,72 @@ class ImageSource(DataSource):
 
         self._load_metadata()
         return image.to_dataset(self.uri, self.format_name, chunks=chunks, metadata=self._given_metadata)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Say how the pixels are read: files, bytes, layout, storage, chunks.
+
+        Examples
+        --------
+        >>> import intake
+        >>> from intake_emio.cli.demo import small_scan
+        >>> intake.open_emio(small_scan()).diagnostics()["backend"]
+        'mmap'
+        """
+        self._load_metadata()
+        pixels = self.image.image.pixels
+        files = list(dict.fromkeys(pixels.files()))
+        grid = self._grid()
+        return {
+            "files": files[:8],
+            "number of files": len(files),
+            "layout": pixels.layout(),
+            "backend": self.storage().backend,
+            "views": pixels.is_view,
+            "shape": list(pixels.shape),
+            "dtype": str(pixels.dtype),
+            "bytes in memory": pixels.nbytes,
+            "chunks": [sizes[0] for sizes in grid],
+            "number of chunks": self.npartitions,
+            "bytes of a chunk": int(np.prod([sizes[0] for sizes in grid], dtype=int)) * pixels.dtype.itemsize,
+        }
+
+    def iter_tiles(
+        self, nbytes: int = TILE_BYTES, *, dtype: np.typing.DTypeLike | None = None, roi: Any = None
+    ) -> Iterator[tuple[dict[str, slice], np.ndarray]]:
+        """Yield the frames in runs that stay in the processor's cache, without dask.
+
+        Parameters
+        ----------
+        nbytes
+            About how many bytes of pixels at a time; at least one frame.
+        dtype
+            To convert to.
+        roi
+            Boolean array over the navigation axes: only frames where it is True, counted by axis ``i``.
+
+        Yields
+        ------
+        place : dict of str to slice
+            Where the frames lie, by navigation axis.
+        pixels : numpy.ndarray
+            Navigation axes, then those of the frame. Do not change them: they may be a view of the file.
+
+        Examples
+        --------
+        >>> import intake
+        >>> from intake_emio.cli.demo import small_scan
+        >>> source = intake.open_emio(small_scan())
+        >>> sum(int(pixels.sum()) for _, pixels in source.iter_tiles()) == int(source.read().image.sum())
+        True
+        """
+        pixels, axes = self.image.pixels, self.image.axes
+        if roi is not None:
+            points = np.flatnonzero(arguments.region(roi, pixels.shape[: pixels.ndim - pixels.frame_ndim]))
+            pixels, axes = Picked(pixels, points), "i"
+        depth = pixels.ndim - pixels.frame_ndim
+        for tile in tiles(pixels, whole(pixels.shape[:depth]), nbytes):
+            read = pixels.read((*tile, *frame_box(pixels)))
+            yield dict(zip(axes[:depth], tile, strict=True)), read if dtype is None else read.astype(dtype, copy=False)
 
     def storage(self) -> Storage:
         """How this source's bytes are fetched."""

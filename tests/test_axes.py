@@ -100,7 +100,7 @@ def test_the_image_of_a_dataset_is_the_one_called_image_or_the_only_one_with_all
         ([3, 2, 1, 0], -1.0),
         (np.arange(4, dtype="u1"), 1.0),
         (np.arange(4, dtype="f4") * np.float32(0.1), pytest.approx(0.1, rel=1e-6)),
-        (np.array([5, 3, 1, 0], "u1")[:4], None),
+        (np.array([6, 4, 2, 0], "u1"), -2.0),
         ([0, 1, 3, 4], None),
         ([1, 1, 1, 1], None),
         ([0, np.nan, 2, 3], None),
@@ -206,7 +206,7 @@ def test_coordinates_keep_their_type(values):
 def test_an_array_is_neither_copied_nor_computed():
     pixels = np.zeros((2, 3))
     assert np.shares_memory(to_xarray(pixels).values, pixels)
-    lazy = da.from_delayed(None, (2, 3), "u1")
+    lazy = da.zeros((2, 3))
     assert to_xarray(lazy).data is lazy
 
 
@@ -307,7 +307,6 @@ def test_pixels_in_memory_are_not_copied():
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_pixels_survive_the_way_to_labels_and_back(shape):
     pixels = np.arange(np.prod(shape)).reshape(shape)
-    assert to_numpy(to_xarray(pixels)) is not None
     np.testing.assert_array_equal(to_numpy(to_xarray(pixels)), pixels)
 
 
@@ -330,7 +329,7 @@ def test_arranging_twice_changes_nothing_more(axes, order):
     assert arrange(arrange(axes, order), order) == arrange(axes, order)
 
 
-@given(st.text(max_size=5))
+@given(st.text("abxyYé1 -_", max_size=5))
 def test_axes_are_accepted_if_they_are_unique_letters(text):
     if text and all(letter.isalpha() for letter in text) and len(set(text)) == len(text):
         assert check_axes(text, len(text)) == text

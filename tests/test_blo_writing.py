@@ -503,8 +503,8 @@ def test_a_navigator_that_does_not_exist_is_refused(blo):
 # Laziness ------------------------------------------------------------------------------------------------------------
 
 
-class Counted:
-    """Array that counts how often each of its blocks is asked for."""
+class Observed:
+    """Array that notes which of its blocks are asked for."""
 
     shape, dtype, ndim = (4, 6, 8, 8), np.dtype("u2"), 4
 
@@ -521,7 +521,7 @@ class Counted:
 )
 @pytest.mark.parametrize("chunks", [(2, 3, 8, 8), (4, 1, 8, 8), (2, 2, 4, 3)])
 def test_a_chunk_is_computed_once_for_pixels_and_means(blo, chunks, scaling, passes):
-    source = Counted()
+    source = Observed()
     image = da.from_array(source, chunks=chunks, asarray=False, meta=np.empty((0,) * 4, "u2"))
     emio.imsave(emio.to_xarray(image, axes="yxvu"), blo, intensity_scaling=scaling)
     assert len(source.asked) == passes * math.prod(image.numblocks)

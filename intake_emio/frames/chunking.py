@@ -65,7 +65,7 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
 
 
 def _contiguous_runs(shape: tuple[int, ...], wanted: int) -> tuple[int, ...]:
-    """Chunk of about `wanted` points of a grid in C order: whole inner axes, an even share of one, single outer ones."""
+    """Chunk of about `wanted` points of a grid in C order: whole inner axes, an even share of one, else one."""
     chunk = [1] * len(shape)
     for axis in reversed(range(len(shape))):
         if wanted >= shape[axis]:

@@ -213,7 +213,7 @@ def fetch_ranges(ranges: list[tuple[str, int, int]], storage_options: Mapping[st
     for (uri, start, stop), piece in zip(ranges, pieces, strict=True):
         if len(piece) > stop - start:
             raise StorageError(
-                f"{uri}: asked for {stop - start} bytes, the server sent {len(piece)}: it ignores range requests. {CACHE}"
+                f"{uri}: asked for {stop - start} bytes, got {len(piece)}: the server ignores range requests. {CACHE}"
             )
         if len(piece) < stop - start:
             raise TruncatedError(

@@ -11,8 +11,9 @@ import numpy as np
 
 from .layout import FrameStack
 from .navigation import Navigation
-from .pixels import Box, Pixels, count_of
+from .pixels import Box, Pixels, count_of, inside, whole
 from .storage import Range, Storage
+from .tiles import TILE_BYTES, tiles
 
 SMALL_BYTES = 4 << 20
 """Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
@@ -23,8 +24,8 @@ SPARSE = 4
 
 
 Fetched = tuple[tuple[slice, ...], Navigation, Any, int, int]
-"""Part of a box that lies in one file: where in the box, its points, a buffer with their bytes, the byte of the file at which
-the buffer begins, and that at which the first point's pixels do."""
+"""Part of a box that lies in one file: where in the box, its points, a buffer with their bytes, the byte of the file at
+which the buffer begins, and that at which the first point's pixels do."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,6 @@ class Frames(Pixels):
         Which of them each point shows.
     storage
         How bytes are fetched.
-    frame_shape
-        Shape of a frame as handed out, if it is not the stored one.
     stamps
         State of the files when they were opened (for names of dask arrays).
     """
@@ -61,12 +60,16 @@ class Frames(Pixels):
     @property
     def is_view(self) -> bool:
         """Whether stored pixels can be handed out as they lie in a map of the file."""
-        return self.storage.maps and self.stack.pixel.base == self.dtype and self.dtype != bool
+        return self.storage.maps and self.is_plain and self.stack.pixel.base == self.dtype
 
     @property
     def is_plain(self) -> bool:
         """Whether stored pixels are plain numbers one behind the other, in either byte order."""
-        return not self.stack.field_name and self.dtype != bool
+        return not self.stack.field_name and self.dtype != bool and self.stack.decoder is None
+
+    def blank(self, points: Box) -> np.ndarray | None:
+        """Which points of a box show no frame."""
+        return self.navigation.part(points).blank(self.stack.count)
 
     def files(self) -> tuple[str, ...]:
         """Names of the files that hold the frames."""
@@ -76,6 +79,20 @@ class Frames(Pixels):
         """Layout, navigation and the state of the files."""
         return (type(self).__name__, self.stack, self.navigation, self.stamps)
 
+    def layout(self) -> dict[str, Any]:
+        """Say how frames lie in the files, for people."""
+        stack = self.stack
+        return {
+            "kind": "frames at a constant stride",
+            "frames": stack.count,
+            "offset": stack.pieces[0].offset if stack.pieces else 0,
+            "frame_header": stack.frame_header,
+            "frame_bytes": stack.frame_bytes,
+            "frame_footer": stack.frame_footer,
+            "stored": type(stack.decoder).__name__ if stack.decoder else stack.dtype.str,
+            "first_frame": self.navigation.first,
+        }
+
     def along(self, navigation: Navigation) -> Frames:
         """Return the same frames seen through another navigation."""
         return replace(self, navigation=navigation)
@@ -83,7 +100,12 @@ class Frames(Pixels):
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; blank points are zero."""
         fetched = self.stored(box[: len(self.navigation.shape)])
-        if out is None and len(fetched) == 1 and fetched[0][1].shape == tuple(map(count_of, box[: len(fetched[0][0])])):
+        if (
+            out is None
+            and self.stack.decoder is None
+            and len(fetched) == 1
+            and fetched[0][1].shape == tuple(map(count_of, box[: len(fetched[0][0])]))
+        ):
             return self._handed_out(self._view(fetched[0], box))
         if out is None:
             out = np.empty(tuple(map(count_of, box)), self.dtype)
@@ -120,7 +142,7 @@ class Frames(Pixels):
 
     def _view(self, fetched: Fetched, box: Box) -> np.ndarray:
         _, points, buffer, base, start = fetched
-        cut: Any = (..., *box[len(points.shape) :])
+        cut = inside(box[len(points.shape) :])
         return self.stack.view(buffer, start - base, points.shape, points.strides)[cut]
 
     def _place(self, parts: list[Fetched], box: Box, out: np.ndarray) -> None:
@@ -128,7 +150,23 @@ class Frames(Pixels):
         if sum(points.points for _, points, *_ in parts) < math.prod(map(count_of, box[: len(self.navigation.shape)])):
             out[...] = 0
         for part in parts:
-            convert(self._view(part, box), out[part[0]])
+            if self.stack.decoder is None:
+                convert(self._view(part, box), out[part[0]])
+            else:
+                self._decode(part, box[len(part[0]) :], out[part[0]])
+
+    def _decode(self, fetched: Fetched, cut: Box, out: np.ndarray) -> None:
+        """Decode packed frames into place; where only a part of each is wanted, tile by tile through whole frames."""
+        _, points, buffer, base, start = fetched
+        stack = self.stack
+        stored = stack.view(buffer, start - base, points.shape, points.strides)
+        if cut == whole(stack.frame_shape):
+            decode_rows(stack, stored, out)
+            return
+        for tile in tiles(self, whole(points.shape), TILE_BYTES):
+            frames = np.empty((*map(count_of, tile), *stack.frame_shape), self.dtype)
+            decode_rows(stack, stored[tile], frames)
+            out[tile] = frames[inside(cut)]
 
     def _handed_out(self, stored: np.ndarray) -> np.ndarray:
         if (
@@ -192,3 +230,14 @@ def convert(stored: np.ndarray, out: np.ndarray) -> None:
         np.not_equal(stored.view("u1"), 0, out=out)
     else:
         np.copyto(out, stored)
+
+
+def decode_rows(stack: FrameStack, stored: np.ndarray, out: np.ndarray) -> None:
+    """Decode packed frames with any navigation axes, the last of which goes to the decoder at once."""
+    assert stack.decoder is not None
+    target = out[(..., slice(None, None, -1), *(slice(None),) * (len(stack.frame_shape) - 1))] if stack.flip else out
+    if stored.ndim == 1:
+        stack.decoder.decode(stored[None], target[None])
+        return
+    for row in np.ndindex(stored.shape[:-2]):
+        stack.decoder.decode(stored[row], target[row])

@@ -1,8 +1,8 @@
 """Compiled loops over frames as they lie in a buffer. Importing this module imports numba, which takes a second.
 
-Frames are given as bytes: the position of the first one and the distance to the next. That serves frames behind headers, at
-odd offsets and in foreign byte order without a copy. Loops run over short slices from zero on, because only those are
-vectorised. `like` is an empty array of the pixel type.
+Frames are given as bytes: the position of the first one and the distance to the next. That serves frames behind headers,
+at odd offsets and in foreign byte order without a copy. Loops run over short slices from zero on, because only those
+are vectorised. `like` is an empty array of the pixel type.
 """
 
 from __future__ import annotations
@@ -111,6 +111,15 @@ def sum_swapped_words(data: np.ndarray, first: int, stride: int, count: int, lik
                     a = data[at + k * stride : at + k * stride + 2 * n].view(np.uint16)
                     for j in range(n):
                         part[j] += part.dtype.type(like.dtype.type(_swapped(a[j])))
+
+
+@compiled
+def correct_rows(stored: np.ndarray, dark: np.ndarray, gain: np.ndarray, out: np.ndarray) -> None:
+    """Subtract dark and multiply by gain, row by row; converted before subtracting, so that nothing wraps."""
+    for i in range(len(stored)):
+        row, target = stored[i], out[i]
+        for j in range(len(target)):
+            target[j] = (target.dtype.type(row[j]) - dark[j]) * gain[j]
 
 
 @compiled(fastmath=_ASSOCIATIVE)

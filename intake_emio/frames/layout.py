@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .decoders import Decoder
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -50,6 +52,8 @@ class FrameStack:
         Bytes in front of and behind each frame.
     flip
         Whether the first axis of a frame runs backwards in the file (bottom row first).
+    decoder
+        How packed pixels are decoded; `dtype` is then that of bytes, and `frame_shape` that of decoded frames.
     """
 
     pieces: tuple[Piece, ...]
@@ -58,6 +62,7 @@ class FrameStack:
     frame_header: int = 0
     frame_footer: int = 0
     flip: bool = False
+    decoder: Decoder | None = None
     starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +83,7 @@ class FrameStack:
         frame_header: int = 0,
         frame_footer: int = 0,
         flip: bool = False,
+        decoder: Decoder | None = None,
     ) -> FrameStack:
         """Frames that all lie in one file, the first one's header at byte `offset`.
 
@@ -88,7 +94,7 @@ class FrameStack:
         (12, 16, 5)
         """
         piece = Piece(path, offset, count)
-        return cls((piece,), np.dtype(dtype), tuple(frame_shape), frame_header, frame_footer, flip)
+        return cls((piece,), np.dtype(dtype), tuple(frame_shape), frame_header, frame_footer, flip, decoder)
 
     @property
     def count(self) -> int:
@@ -98,6 +104,8 @@ class FrameStack:
     @functools.cached_property
     def frame_bytes(self) -> int:
         """Bytes of the pixels of one frame."""
+        if self.decoder is not None:
+            return self.decoder.stored_bytes(self.frame_shape)
         return math.prod(self.frame_shape) * self.dtype.itemsize
 
     @property
@@ -118,6 +126,8 @@ class FrameStack:
     @functools.cached_property
     def native(self) -> np.dtype:
         """Type of the pixels as they are handed out: the stored one, in native byte order."""
+        if self.decoder is not None:
+            return self.decoder.dtype
         return self.pixel.base.newbyteorder("=")
 
     @functools.cached_property
@@ -132,6 +142,8 @@ class FrameStack:
     def view(self, buffer: object, start: int, points: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """Return stored pixels of some frames of one file, as a view of a buffer; nothing is copied.
 
+        Packed frames are bytes, in one axis.
+
         Parameters
         ----------
         buffer
@@ -141,7 +153,10 @@ class FrameStack:
         points, strides
             How many frames along each axis, and how many frames apart.
         """
-        steps = tuple(s * self.stride for s in strides) + _contiguous(self.frame_shape, self.dtype.itemsize)
+        between = tuple(s * self.stride for s in strides)
+        if self.decoder is not None:
+            return np.ndarray((*points, self.frame_bytes), "u1", buffer, start, (*between, 1))  # type: ignore[arg-type]
+        steps = between + _contiguous(self.frame_shape, self.dtype.itemsize)
         stored: np.ndarray = np.ndarray(points + self.frame_shape, self.dtype, buffer, start, steps)  # type: ignore[arg-type]
         if self.field_name:
             stored = stored[self.field_name]

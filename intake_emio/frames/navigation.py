@@ -104,10 +104,13 @@ class Navigation:
         """Axis along which points are farthest apart in the file, of those that have more than one."""
         return max((k for k, n in enumerate(self.shape) if n > 1), key=lambda k: self.strides[k], default=-1)
 
-    def blank(self, count: int) -> int:
-        """How many points show no frame when there are `count` frames (for strides in C order)."""
-        missing = max(0, min(-self.first, self.points)) + max(0, min(self.last - count + 1, self.points))
-        return min(self.points, missing)
+    def blank(self, count: int) -> np.ndarray | None:
+        """Which points show no frame when there are `count` frames; `None` if all show one."""
+        if self.first >= 0 and self.last < count:
+            return None
+        steps = np.ogrid[tuple(slice(n) for n in self.shape)]
+        frames = self.first + sum((k * s for k, s in zip(steps, self.strides, strict=True)), np.zeros(self.shape, int))
+        return (frames < 0) | (frames >= count)
 
 
 def navigate(

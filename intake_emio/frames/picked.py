@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,4 +75,4 @@ def _runs(wanted: np.ndarray, row: int) -> list[tuple[int, int]]:
     steps = np.diff(wanted)
     follows = ((steps == 1) & (wanted[1:] % row != 0)) | ((wanted[1:] < 0) & (wanted[:-1] < 0))
     borders = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(wanted)]
-    return list(zip(borders[:-1], borders[1:], strict=True))
+    return list(itertools.pairwise(borders))

@@ -20,7 +20,7 @@ Box = tuple[slice, ...]
 class Pixels(abc.ABC):
     """Something array-like that reads boxes of pixels when asked, and holds file names and numbers only.
 
-    A subclass offers `shape`, `dtype`, `frame_ndim` and `read`; it must pickle small, because every task of a
+    A subclass offers `shape`, `dtype`, `frame_ndim`, `read` and `token`; it must pickle small, because every task of a
     dask graph carries it.
     """
 
@@ -46,9 +46,17 @@ class Pixels(abc.ABC):
     def token(self) -> object:
         """Return what tells these pixels from any others, including the state of the files."""
 
+    def blank(self, points: Box) -> np.ndarray | None:
+        """Which points of a box show no frame, as a mask; `None` if all do."""
+        return None
+
     def files(self) -> tuple[str, ...]:
         """Names of the files that hold the pixels."""
         return ()
+
+    def layout(self) -> dict[str, Any]:
+        """Say how pixels lie in the files, for people."""
+        return {"kind": type(self).__name__}
 
     def chunks(self) -> tuple[int, ...]:
         """Chunk size along each axis that reads well."""
@@ -95,6 +103,11 @@ class Pixels(abc.ABC):
 def whole(shape: Sequence[int]) -> Box:
     """Return the box of everything."""
     return tuple(slice(0, n, 1) for n in shape)
+
+
+def inside(cut: Box) -> tuple[Any, ...]:
+    """Return the index that cuts a part out of frames, whatever navigation axes are in front."""
+    return (..., *cut)
 
 
 def count_of(cut: slice | tuple[int, ...]) -> int:

@@ -1,13 +1,12 @@
 """Reductions fused with reading: sums over frames, over detectors, and products with masks.
 
 A reduction is an array of results that are computed when they are asked for, as pixels are; so it becomes a lazy dask
-array in the same way. Each task reads, converts and reduces its part in one pass, through compiled loops over frames as they
-lie in the file, or over tiles that stay in the cache.
+array in the same way. Each task reads, converts and reduces its part in one pass, through compiled loops over frames
+as they lie in the file, or over tiles that stay in the cache.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +16,11 @@ import numpy as np
 
 from .frames import Frames
 from .lazy import lazy
-from .pixels import Box, Pixels, count_of, whole
+from .pixels import Box, Pixels, count_of
+from .tiles import TILE_BYTES, frame_box, placed, tiles
 
 if TYPE_CHECKING:
     import dask.array as da
-
-TILE_BYTES = 1 << 20
-"""Decoded pixels treated at a time: what is read is still in the cache when it is reduced."""
 
 MOST_SUMMED = 32_768
 """Frames of 16 bit pixels whose sum fits into 32 bits, signed or not."""
@@ -78,36 +75,9 @@ def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
         return
     for tile in tiles(pixels, box, TILE_BYTES):
         block = np.ascontiguousarray(pixels.read((*tile, *frame_box(pixels))))
-        place = tuple(
-            slice((t.start - b.start) // b.step, (t.start - b.start) // b.step + count_of(t))
-            for t, b in zip(tile, box, strict=True)
-        )
+        place = placed(tile, box)
         shape = tuple(map(count_of, tile))
         yield Stream(place, shape, block.reshape(-1).view("u1"), 0, block.nbytes // max(1, math.prod(shape)))
-
-
-def frame_box(pixels: Pixels) -> Box:
-    """Return the box of a whole frame."""
-    return whole(pixels.shape[pixels.ndim - pixels.frame_ndim :])
-
-
-def tiles(pixels: Pixels, box: Box, nbytes: int) -> Iterator[Box]:
-    """Cut a box of points into runs of about `nbytes` of pixels, in the order of the file."""
-    frame = max(1, math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :]) * pixels.dtype.itemsize)
-    wanted = max(1, nbytes // frame)
-    steps: list[int] = []
-    for cut in reversed(box):
-        size = count_of(cut)
-        steps.insert(0, max(1, min(size, wanted)))
-        wanted = wanted // size if wanted >= size else 1
-    cuts = [
-        [
-            slice(cut.start + at * cut.step, min(cut.start + (at + step) * cut.step, cut.stop), cut.step)
-            for at in range(0, count_of(cut), step)
-        ]
-        for cut, step in zip(box, steps, strict=True)
-    ]
-    yield from itertools.product(*cuts)
 
 
 def _mapped(frames: Frames, box: Box) -> Iterator[Stream]:
@@ -181,7 +151,7 @@ def _counted(sums: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
 
 
 def dots_of_frames(pixels: Pixels, box: Box, masks: np.ndarray) -> np.ndarray:
-    """Product of each frame of a box of points with each mask, float64; masks have shape (number, pixels of a frame)."""
+    """Product of each frame of a box of points with each mask, float64; masks are rows of pixels."""
     out = np.zeros((*map(count_of, box), len(masks)))
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
     flipped = np.ascontiguousarray(masks.reshape(len(masks), *shape)[:, ::-1].reshape(masks.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ class Permuted(Pixels):
         """As the inner pixels."""
         return self.inner.files()
 
+    def layout(self) -> dict[str, Any]:
+        """As the inner pixels."""
+        return self.inner.layout()
+
     def token(self) -> object:
         """Inner token and order."""
         return ("permuted", self.order, self.inner.token())
@@ -62,7 +67,7 @@ Pick = Several | int
 
 @dataclass(frozen=True)
 class Selected(Pixels):
-    """Part of some pixels: along each axis a slice (positive step), some indices, or one index, which drops the axis."""
+    """Part of some pixels: along each axis a slice, some indices, or one index, which drops the axis."""
 
     inner: Pixels
     picks: tuple[Pick, ...]
@@ -130,6 +135,10 @@ class Selected(Pixels):
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
+
+    def layout(self) -> dict[str, Any]:
+        """As the inner pixels."""
+        return self.inner.layout()
 
     def token(self) -> object:
         """Inner token and picks."""
