@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from .errors import ArgumentError, UnknownFormatError
+from .errors import UnknownFormatError
 from .formats import Format, find, registry
 from .frames.files import File, normalise
+
+if TYPE_CHECKING:
+    from .source import ImageSource
 
 HEAD_BYTES = 4096
 
@@ -73,8 +76,9 @@ def detect(
     >>> found.format, found.parameters["nav_shape"]
     ('blo', (8, 8))
     """
-    found = find_format(uri, format=format, storage_options=storage_options, **settings)
-    source = find(found.format).source_class()(found.uri, storage_options=storage_options, **settings)
+    file = File(normalise(uri), storage_options)
+    entry, reason = recognised(file, format, settings)
+    source = _opened(entry, file, {**settings, "storage_options": storage_options})
     image = source.image
     pixels = image.pixels
     depth = pixels.ndim - pixels.frame_ndim
@@ -85,39 +89,63 @@ def detect(
         "dtype": str(pixels.dtype),
         "sync_offset": pixels.layout().get("first_frame", 0),
     }
-    return replace(found, parameters=parameters)
+    return Detection(file.uri, entry.name, reason, parameters)
 
 
-def find_format(
-    uri: Any,
-    *,
-    format: str | None = None,
-    storage_options: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> Detection:
-    """Find the format of a file, without parsing it; see `detect`."""
-    if format is not None:
-        return Detection(normalise(uri), find(format).name, "format= was given")
+def open_source(
+    uri: Any, *, format: str | None = None, storage_options: Mapping[str, Any] | None = None, **settings: Any
+) -> ImageSource:
+    """Return the intake source of a file's format.
+
+    Parameters
+    ----------
+    uri, format, storage_options
+        See `detect`.
+    **settings
+        Arguments of the source.
+    """
     file = File(normalise(uri), storage_options)
+    entry, _ = recognised(file, format, settings)
+    return _opened(entry, file, {**settings, "storage_options": storage_options})
+
+
+def _opened(entry: Format, file: File, settings: dict[str, Any]) -> ImageSource:
+    given = {name: value for name, value in settings.items() if name != "storage_options" or value}
+    source = entry.source_class()(file.uri, **given)
+    source.file = file  # what has been read of it need not be read again
+    return source
+
+
+def recognised(file: File, format: str | None, settings: Mapping[str, Any]) -> tuple[Format, str]:
+    """Return a file's format, and what told.
+
+    Raises
+    ------
+    UnknownFormatError
+        If no format fits.
+    """
+    if format is not None:
+        return find(format), "format= was given"
     file.size  # noqa: B018  a missing file, or a folder, is told apart from an unknown format
-    recognised = by_content(file)
-    if recognised:
-        return Detection(file.uri, recognised.name, recognised.detection)
+    entry = by_content(file)
+    if entry:
+        return entry, entry.detection
     if settings.get("dtype") is not None:
-        return Detection(file.uri, "raw", "dtype was given")
+        return find("raw"), "dtype was given"
     named = by_extension(file)
     if named and named.magic:
-        return Detection(file.uri, named.name, f"extension {file.extension}")  # its reader says what is wrong
+        return named, f"extension {file.extension}"  # its reader says what is wrong
     raise UnknownFormatError(_nothing_fits(file))
 
 
 def by_content(file: File) -> Format | None:
-    """Return the format whose magic bytes or own check fit; formats of the file's extension are asked first."""
+    """Return the format whose magic bytes fit, or else the one that recognises the file by a check of its own."""
     head = file.read(0, HEAD_BYTES)
-    candidates = sorted(registry().values(), key=lambda entry: file.extension not in entry.extensions)
-    for entry in candidates:
+    entries = sorted(registry().values(), key=lambda entry: file.extension not in entry.extensions)
+    for entry in entries:
         if any(head[at : at + len(magic)] == magic for at, magic in entry.magic):
             return entry
+    for entry in entries:
         if entry.recognise is not None and entry.load(entry.recognise)(file):
             return entry
     return None
@@ -136,22 +164,3 @@ def _nothing_fits(file: File) -> str:
         f"{file}: no format fits; tried {tried}. It starts with {file.read(0, 8)!r}. If it holds raw frames, pass "
         f"dtype= and sig_shape=. {frame_hints(file.size)}"
     ).rstrip()
-
-
-def open_source(uri: Any, *, format: str | None = None, **settings: Any) -> Any:
-    """Return the intake source of a file's format; see `detect`.
-
-    Parameters
-    ----------
-    uri
-        Path or fsspec URL.
-    format
-        Name of a format, if it is known already.
-    **settings
-        Arguments of the source.
-    """
-    found = find_format(uri, format=format, **settings)
-    entry = find(found.format)
-    if entry.source is None:
-        raise ArgumentError(f"{found.uri}: {entry.name} files are written, but not read")
-    return entry.source_class()(found.uri, **settings)

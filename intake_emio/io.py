@@ -20,7 +20,8 @@ def imload(
     Parameters
     ----------
     uri
-        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as `catalog.name` gives it) or a catalog entry.
+        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as ``catalog.name`` gives it) or a catalog
+        entry.
     partition
         Load only a part: number, slice or list along the first axis, or ``{axis: index}``. A number drops the axis.
     metadata_only

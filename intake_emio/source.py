@@ -51,11 +51,11 @@ class ImageSource(DataSource):
     output_axis_order
         Order of the axes; those left out follow behind. `None` keeps the file's.
     corrections
-        ``"auto"``: dark, gain and dead pixels that belong to the data are applied, faults with dead pixels are warnings;
-        `True`: the same, every fault is an error; `False`: stored pixels; a mapping with ``dark``, ``gain`` (arrays, or
-        files that we read), ``excluded_pixels`` (boolean mask, or list of (row, column)) and ``allow_empty`` replaces
-        them. Corrected pixels are float32 (float64 for more than 16 bits). References have the shape of a frame as it is
-        handed out.
+        ``"auto"``: dark, gain and dead pixels that belong to the data are applied, faults with dead pixels are
+        warnings; `True`: the same, every fault is an error; `False`: stored pixels; a mapping with ``dark``, ``gain``
+        (arrays, or files that we read), ``excluded_pixels`` (boolean mask, or list of (row, column)) and
+        ``allow_empty`` replaces them. Corrected pixels are float32 (float64 for more than 16 bits). References have
+        the shape of a frame as it is handed out.
     partition
         Load only this part: number, slice or list along the first axis, or ``{axis: index}``.
     metadata
@@ -104,6 +104,7 @@ class ImageSource(DataSource):
         self.corrections = arguments.corrections(corrections)
         self.partition = arguments.partition(partition)
         self._given_metadata = dict(self.metadata)
+        self.file: File | None = None
         self._image: Image | None = None
 
     # What a format offers ---------------------------------------------------------------------------------------
@@ -124,7 +125,8 @@ class ImageSource(DataSource):
     def image(self) -> Image:
         """Description of the image: as parsed, with the user's calibration, order of axes and partition. Read once."""
         if self._image is None:
-            parsed = self.parse(File(self.uri, self.storage_options))
+            self.file = self.file or File(self.uri, self.storage_options)
+            parsed = self.parse(self.file)
             corrected = parsed.corrected(self._corrections_of(parsed))
             labelled = corrected.with_metadata(self._given_metadata).arranged(self.output_axis_order)
             self._image = labelled.part(self.partition)
@@ -289,8 +291,7 @@ class ImageSource(DataSource):
             yield self._get_partition(i)
 
     def _close(self) -> None:
-        self._schema = None
-        self._image = None
+        self._schema = self._image = self.file = None
 
     # Identity ---------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 """Compiled loops over frames as they lie in a buffer. Importing this module imports numba, which takes a second.
 
-Frames are given as bytes: the position of the first one and the distance to the next. That serves frames behind headers,
-at odd offsets and in foreign byte order without a copy. Loops run over short slices from zero on, because only those
-are vectorised. `like` is an empty array of the pixel type.
+Frames are given as bytes: the position of the first one and the distance to the next. That serves frames behind
+headers, at odd offsets and in foreign byte order without a copy. Loops run over short slices from zero on, because only
+those are vectorised. `like` is an empty array of the pixel type.
 """
 
 from __future__ import annotations
