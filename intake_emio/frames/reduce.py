@@ -42,8 +42,8 @@ class Stream:
         Bytes.
     first, stride
         Byte of the first frame, bytes to the next one.
-    swapped
-        Whether pixels are in foreign byte order.
+    swap
+        1 for 16 bit pixels in foreign byte order, else None.
     flipped
         Whether the first axis of each frame runs backwards.
     """
@@ -53,7 +53,7 @@ class Stream:
     data: np.ndarray
     first: int
     stride: int
-    swapped: bool = False
+    swap: int | None = None
     flipped: bool = False
 
     @property
@@ -63,14 +63,14 @@ class Stream:
 
     def rows(self, dtype: np.dtype, size: int) -> np.ndarray:
         """Frames as rows of `size` pixels of a native type: a view, for what is not compiled."""
-        stored = dtype.newbyteorder("S") if self.swapped else dtype
+        stored = dtype.newbyteorder("S") if self.swap else dtype
         strides = (self.stride, dtype.itemsize)
         return np.ndarray((self.count, size), stored, self.data, self.first, strides)
 
 
 def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
     """Frames of a box of points: as they lie in a map of the file if possible, else read in tiles."""
-    if isinstance(pixels, Frames) and pixels.storage.maps and pixels.is_plain:
+    if isinstance(pixels, Frames) and pixels.storage.maps and pixels.is_plain and _compiled_order(pixels):
         yield from _mapped(pixels, box)
         return
     for tile in tiles(pixels, box, TILE_BYTES):
@@ -80,9 +80,14 @@ def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
         yield Stream(place, shape, block.reshape(-1).view("u1"), 0, block.nbytes // max(1, math.prod(shape)))
 
 
+def _compiled_order(frames: Frames) -> bool:
+    """Whether the compiled loops know the byte order of the stored pixels."""
+    return frames.stack.pixel.isnative or frames.dtype.itemsize == 2
+
+
 def _mapped(frames: Frames, box: Box) -> Iterator[Stream]:
     stack = frames.stack
-    swapped = not stack.pixel.isnative
+    swap = None if stack.pixel.isnative else 1
     for place, points, buffer, base, start in frames.stored(box):
         data = np.frombuffer(buffer, "u1")
         for row, run in points.runs():
@@ -90,7 +95,7 @@ def _mapped(frames: Frames, box: Box) -> Iterator[Stream]:
             first = start + (run.first - points.first) * stack.stride - base
             stride = stack.stride * (run.strides[-1] if run.strides else 1)
             shape = tuple(map(count_of, inside))
-            yield Stream(inside, shape, data, first, stride, swapped, stack.flip)
+            yield Stream(inside, shape, data, first, stride, swap, stack.flip)
 
 
 # What is computed ----------------------------------------------------------------------------------------------------
@@ -173,10 +178,7 @@ def _sum_stream(stream: Stream, dtype: np.dtype, size: int) -> np.ndarray:
         count = min(MOST_SUMMED, stream.count - at)
         first = stream.first + at * stream.stride
         part = np.zeros(size, dtype.kind + "4") if small else total
-        if stream.swapped and dtype.itemsize == 2:
-            kernels.sum_swapped_words(stream.data, first, stream.stride, count, like, part)
-        else:
-            kernels.sum_frames(stream.data, first, stream.stride, count, stream.swapped, like, part)
+        kernels.sum_frames(stream.data, first, stream.stride, count, stream.swap, like, part)
         if small:
             total += part
     return total
@@ -189,7 +191,7 @@ def _total_stream(stream: Stream, dtype: np.dtype, size: int) -> np.ndarray:
 
     like, out = np.empty(0, dtype), np.zeros(stream.count, sum_type(dtype))
     block = np.empty(0, dtype.kind + "4" if dtype.itemsize <= 2 else dtype if dtype.kind == "f" else out.dtype)
-    kernels.total_frames(stream.data, stream.first, stream.stride, stream.count, stream.swapped, like, size, block, out)
+    kernels.total_frames(stream.data, stream.first, stream.stride, stream.count, stream.swap, like, size, block, out)
     return out
 
 
@@ -200,7 +202,7 @@ def _dot_stream(stream: Stream, dtype: np.dtype, masks: np.ndarray) -> np.ndarra
 
     like, out = np.empty(0, dtype), np.zeros((stream.count, len(masks)))
     narrow = np.empty(0, "i4" if dtype.kind in "ui" and dtype.itemsize <= 2 else dtype)
-    kernels.dot_frames(stream.data, stream.first, stream.stride, stream.count, stream.swapped, like, masks, narrow, out)
+    kernels.dot_frames(stream.data, stream.first, stream.stride, stream.count, stream.swap, like, masks, narrow, out)
     return out
 
 
