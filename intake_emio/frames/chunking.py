@@ -61,10 +61,10 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
     while target < LARGEST_BYTES and total / target > MOST_CHUNKS:
         target *= 2
     wanted = max(target // frame_bytes, min(LEAST_FRAMES, LARGEST_BYTES // frame_bytes), 1)
-    return _contiguous_runs(navigation, wanted) + frame
+    return contiguous_runs(navigation, wanted) + frame
 
 
-def _contiguous_runs(shape: tuple[int, ...], wanted: int) -> tuple[int, ...]:
+def contiguous_runs(shape: tuple[int, ...], wanted: int) -> tuple[int, ...]:
     """Chunk of about `wanted` points of a grid in C order: whole inner axes, an even share of one, else one."""
     chunk = [1] * len(shape)
     for axis in reversed(range(len(shape))):

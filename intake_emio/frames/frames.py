@@ -22,6 +22,9 @@ of the file."""
 SPARSE = 4
 """A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
 
+PAGE = 4096
+"""Of frames that are small beside what lies between them (numbers in frame headers), so much is read through."""
+
 
 Fetched = tuple[tuple[slice, ...], Navigation, Any, int, int]
 """Part of a box that lies in one file: where in the box, its points, a buffer with their bytes, the byte of the file at
@@ -213,7 +216,11 @@ class Frames(Pixels):
         yield from self._parts(behind, (*corner[:axis], corner[axis] + at, *corner[axis + 1 :]))
 
     def _worth_reading_through(self, points: Navigation) -> bool:
-        return self.storage.maps or points.span <= SPARSE * points.points
+        if self.storage.maps:
+            return True
+        stack = self.stack
+        dense = stack.stride <= SPARSE * stack.frame_bytes or points.span * stack.stride <= PAGE
+        return dense and points.span <= SPARSE * points.points
 
     def _range(self, piece: int, points: Navigation) -> tuple[str, int, int]:
         """Bytes from the first point's header to the last point's pixels."""
@@ -235,7 +242,7 @@ def convert(stored: np.ndarray, out: np.ndarray) -> None:
 def decode_rows(stack: FrameStack, stored: np.ndarray, out: np.ndarray) -> None:
     """Decode packed frames with any navigation axes, the last of which goes to the decoder at once."""
     assert stack.decoder is not None
-    target = out[(..., slice(None, None, -1), *(slice(None),) * (len(stack.frame_shape) - 1))] if stack.flip else out
+    target = np.flip(out, -len(stack.frame_shape)) if stack.flip else out
     if stored.ndim == 1:
         stack.decoder.decode(stored[None], target[None])
         return

@@ -1,8 +1,9 @@
-"""Pixels seen otherwise: axes in another order, or only a part, without reading anything."""
+"""Pixels seen otherwise: axes in another order, only a part, or other values, without reading anything beforehand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,3 +150,60 @@ def selected(pixels: Pixels, picks: Sequence[Pick]) -> Pixels:
     """Part of some pixels."""
     everything = tuple(slice(0, n, 1) for n in pixels.shape)
     return pixels if tuple(picks) == everything else Selected(pixels, tuple(picks))
+
+
+@dataclass(frozen=True)
+class Mapped(Pixels):
+    """Pixels whose values are changed one by one as they are read.
+
+    Parameters
+    ----------
+    inner
+        Pixels as stored.
+    change
+        Function of the stored values (do not change them: they may be a view of a file) and the array that takes the
+        new ones, of the same shape. It must pickle.
+    to
+        Type of the new values; default: as stored.
+    blank_value
+        What blank points show.
+    """
+
+    inner: Pixels
+    change: Callable[[np.ndarray, np.ndarray], None]
+    to: np.dtype | None = None
+    blank_value: float = 0
+    shape: tuple[int, ...] = field(init=False)
+    dtype: np.dtype = field(init=False)
+    frame_ndim: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self.inner.shape)
+        object.__setattr__(self, "dtype", self.inner.dtype if self.to is None else np.dtype(self.to))
+        object.__setattr__(self, "frame_ndim", self.inner.frame_ndim)
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Changed pixels of a box."""
+        if out is None:
+            out = np.empty(tuple(map(count_of, box)), self.dtype)
+        self.change(self.inner.read(box), out)
+        blank = self.inner.blank(box[: self.ndim - self.frame_ndim])
+        if blank is not None:
+            out[blank] = self.blank_value
+        return out
+
+    def blank(self, points: Box) -> np.ndarray | None:
+        """As the inner pixels."""
+        return self.inner.blank(points)
+
+    def files(self) -> tuple[str, ...]:
+        """As the inner pixels."""
+        return self.inner.files()
+
+    def layout(self) -> dict[str, Any]:
+        """As the inner pixels."""
+        return self.inner.layout()
+
+    def token(self) -> object:
+        """Inner token, function and type."""
+        return ("mapped", pickle.dumps(self.change), self.dtype.str, repr(self.blank_value), self.inner.token())
