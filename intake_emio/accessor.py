@@ -62,6 +62,11 @@ class FrameImage:
         return self.axes[self.pixels.ndim - self.pixels.frame_ndim :]
 
     @property
+    def reducible(self) -> tuple[set[Hashable], ...]:
+        """Sets of axes over which a reduction is fused with reading."""
+        return set(self.navigation), set(self.frame), set(self.axes)
+
+    @property
     def cuts(self) -> tuple[tuple[int, ...], ...]:
         """Chunks along the navigation axes."""
         return self.chunks[: len(self.navigation)]
@@ -166,11 +171,9 @@ class ImageAccessor:
         if unknown:
             raise ArgumentError(f"there is no axis {min(map(str, unknown))!r}, only {image.dims}")
         frames = FrameImage.behind(image)
-        if (
-            frames is None
-            or not frames.navigation
-            or wanted not in (set(frames.navigation), set(frames.frame), set(image.dims))
-        ):
+        fused = frames is not None and frames.navigation and wanted in frames.reducible
+        wraps = mean and image.dtype.kind in "iu" and image.dtype.itemsize == 8  # sums of 64 bit integers may
+        if frames is None or not fused or wraps:
             return (image.mean if mean else image.sum)(sorted(wanted, key=image.dims.index), skipna=skipna)
         counted = image.dtype.kind in "fc" and skipna is not False
         if wanted == set(frames.navigation):
