@@ -67,6 +67,13 @@ def members(value: Any) -> list[Any]:
     return list(parsed) if isinstance(parsed, list | tuple | np.ndarray) else [parsed]
 
 
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Return a mapping as a dict; `None` is an empty one."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ArgumentError(f"{name} must be a mapping, not {value!r}")
+    return dict(value or {})
+
+
 def flag(name: str, value: Any) -> bool:
     """Convert a bool, or ``"true"``/``"false"``.
 
@@ -92,8 +99,9 @@ def choice(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
 def corrections(value: Any) -> Any:
     """Return `corrections` as written: ``"auto"``, a bool, `None` or a mapping."""
     if isinstance(value, Mapping):
-        return dict(value)
-    if value is None or value == "auto":
+        empty = {k: flag("corrections['allow_empty']", v) for k, v in value.items() if k == "allow_empty"}
+        return {**value, **empty}
+    if value is None or (isinstance(value, str) and value == "auto"):
         return value
     try:
         return flag("corrections", value)

@@ -108,7 +108,7 @@ def check_axes(axes: str, ndim: int | None = None) -> str:
     ArgumentError
         If they are not.
     """
-    if not isinstance(axes, str) or not axes.isalpha() or len(set(axes)) != len(axes):
+    if not isinstance(axes, str) or not (axes.isalpha() or ndim == 0 == len(axes)) or len(set(axes)) != len(axes):
         raise ArgumentError(f"axes must be unique letters such as 'iyx' or 'yxvu', not {axes!r}")
     if ndim is not None and len(axes) != ndim:
         raise ArgumentError(f"axes {axes!r} name {len(axes)} axes, but the image has {ndim}")
@@ -123,7 +123,7 @@ def arrange(axes: str, order: str | None) -> str:
     >>> arrange("yxvu", "uvxy"), arrange("tcyx", "ct"), arrange("iyx", None)
     ('uvxy', 'ctyx', 'iyx')
     """
-    if order is None:
+    if not order:
         return axes
     check_axes(order)
     return "".join(a for a in order if a in axes) + "".join(a for a in axes if a not in order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import json
 from collections.abc import Iterator, Mapping
@@ -55,7 +56,7 @@ class ImageSource(DataSource):
         warnings; `True`: the same, every fault is an error; `False`: stored pixels; a mapping with ``dark``, ``gain``
         (arrays, or files that we read), ``excluded_pixels`` (boolean mask, or list of (row, column)) and
         ``allow_empty`` replaces them. Corrected pixels are float32 (float64 for more than 16 bits). References have
-        the shape of a frame as it is handed out.
+        the shape of a stored frame.
     partition
         Load only this part: number, slice or list along the first axis, or ``{axis: index}``.
     metadata
@@ -93,7 +94,10 @@ class ImageSource(DataSource):
                 f"{uri}: {self.format_name} files have no argument {min(unknown)!r}, only {allowed}"
             )
         self._own_captured_arguments()
-        super().__init__(storage_options=dict(storage_options or {}), metadata=arguments.plain(metadata or {}))
+        super().__init__(
+            storage_options=arguments.mapping("storage_options", storage_options),
+            metadata=arguments.plain(arguments.mapping("metadata", metadata)),
+        )
         self.uri = normalise(uri)
         self.chunks = arguments.chunks(chunks)
         self.nav_shape = arguments.shape("nav_shape", nav_shape)
@@ -132,21 +136,31 @@ class ImageSource(DataSource):
             self._image = labelled.part(self.partition)
         return self._image
 
+    @property
+    def own_corrections(self) -> bool:
+        """Whether corrections that belong to the data are to be applied: if not, nobody opens the files they are in."""
+        return self.corrections is True or isinstance(self.corrections, str)
+
     def _corrections_of(self, image: Image) -> Corrections | None:
         """What to correct: what the user says, or else what belongs to the data."""
-        if not self.corrections:
+        frame = image.stored_frame or image.pixels.shape[image.pixels.ndim - image.pixels.frame_ndim :]
+        if isinstance(self.corrections, Mapping):
+            return Corrections.given(self.corrections, frame, self._read_reference)
+        if not self.own_corrections or not image.corrections:
             return None
-        if not isinstance(self.corrections, Mapping):
-            return image.corrections
-        frame = image.pixels.shape[image.pixels.ndim - image.pixels.frame_ndim :]
-        return Corrections.given(self.corrections, frame, self._read_reference)
+        return image.corrections.checked(frame, self.uri, strict=self.corrections is True)
 
     def _read_reference(self, name: str) -> Pixels:
-        """Open a file of reference values: a frame, or a stack of which the first one counts."""
+        """Open a file of reference values: a frame, or a stack of one."""
         from .detection import open_source
+        from .formats._mrc_plane import first_plane
 
-        pixels = open_source(name, storage_options=self.storage_options, corrections=False).image.pixels
-        return selected(pixels, [0] * (pixels.ndim - 2) + [slice(0, n, 1) for n in pixels.shape[-2:]])
+        file = File(normalise(name), self.storage_options)
+        if file.extension == ".mrc":
+            return first_plane(file, Storage.choose(file.uri, None, self.storage_options))
+        pixels = open_source(file.uri, storage_options=self.storage_options, corrections=False).image.pixels
+        depth = pixels.ndim - pixels.frame_ndim
+        return selected(pixels, [0 if k < depth and n == 1 else slice(0, n, 1) for k, n in enumerate(pixels.shape)])
 
     def to_dask(self) -> xr.Dataset:
         """Return the Dataset with dask arrays; no pixel is read."""
@@ -293,9 +307,28 @@ class ImageSource(DataSource):
     def _close(self) -> None:
         self._schema = self._image = self.file = None
 
+    def configure_new(self, **changed: Any) -> ImageSource:
+        """Return a source with some arguments changed, and the others as they are.
+
+        Parameters
+        ----------
+        **changed
+            Arguments. For a source from a catalog also the entry's parameters: then the entry makes it anew.
+        """
+        if self._entry is not None and any(name not in self.defaults() for name in changed):
+            return super().configure_new(**changed)
+        source = type(self)(**{**self._captured_init_kwargs, **changed})
+        for name in ("name", "description", "cat", "_entry", "_passed_kwargs"):
+            if name in self.__dict__:
+                setattr(source, name, self.__dict__[name])
+        return source
+
+    __call__ = get = configure_new
+
     # Identity ---------------------------------------------------------------------------------------------------
 
     @classmethod
+    @functools.cache
     def defaults(cls) -> dict[str, Any]:
         """All arguments with their defaults: `uri` first, the format's own before the common ones."""
         found: dict[str, Any] = {"uri": None}
@@ -314,8 +347,10 @@ class ImageSource(DataSource):
 
     def _own_captured_arguments(self) -> None:
         """Name the arguments that intake captured and copy them, so that nobody changes the caller's."""
-        names = list(inspect.signature(type(self).__init__).parameters)[1:]
-        positional = dict(zip(names, self._captured_init_args, strict=False))
+        positional = {}
+        if self._captured_init_args:
+            names = list(inspect.signature(type(self).__init__).parameters)[1:]
+            positional = dict(zip(names, self._captured_init_args, strict=False))
         self._captured_init_args = ()
         self._captured_init_kwargs = copy.deepcopy({**positional, **self._captured_init_kwargs})
 
@@ -345,15 +380,15 @@ class ImageSource(DataSource):
         self.name, self.description = labels["name"], labels["description"]
 
     def _yaml(self) -> dict[str, Any]:
-        defaults = {**self.defaults(), "storage_options": {}}
-        args = {k: arguments.plain(v) for k, v in self.settings.items() if v != defaults[k] and k != "metadata"}
+        usual = {**self.defaults(), "storage_options": {}, "metadata": self._given_metadata}
+        given = {k: v for k, v in self.settings.items() if k not in usual or v != usual[k]}
         return {
             "sources": {
                 self.name: {
                     "driver": f"{type(self).__module__}.{type(self).__qualname__}",
                     "description": self.description or "",
                     "metadata": {k: v for k, v in self._given_metadata.items() if k != "catalog_dir"},
-                    "args": args,
+                    "args": arguments.plain(given),
                 }
             }
         }

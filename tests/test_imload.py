@@ -166,6 +166,11 @@ def test_a_source_from_a_catalog_is_used_as_it_is(catalog):
     np.testing.assert_array_equal(imload(catalog.rows(last=1)).image, PIXELS[:1])
 
 
+@pytest.mark.parametrize("own", [{"partition": {"x": 2}}, {"chunks": {"x": 1}}])
+def test_a_source_from_a_catalog_keeps_its_parameters(catalog, own):
+    assert imload(catalog.rows(last=2), **own).sizes["y"] == 2
+
+
 @pytest.mark.parametrize("uri", [None, 3, b"scan.blo", np.zeros(3), {}])
 def test_what_is_no_uri_is_refused(uri):
     with pytest.raises((ValueError, TypeError)):
@@ -177,6 +182,11 @@ def test_a_missing_file_is_named(url, memory):
     with pytest.raises(FileNotFoundError, match=r"none\.") as caught:
         imload(url)
     assert isinstance(caught.value, emio.EmioError)
+
+
+def test_an_unknown_protocol_is_refused_by_name():
+    with pytest.raises(emio.EmioError, match="none"):
+        imload("none://lab/scan.blo")
 
 
 # What comes back -----------------------------------------------------------------------------------------------------
@@ -274,7 +284,6 @@ def test_a_partition_is_a_part_of_the_image(scan, partition, index, dims, chunks
 
 @pytest.mark.parametrize("partition", [{"y": 1, "x": 2}, {"y": 1, "x": 2, "v": 3, "u": 4}])
 @pytest.mark.parametrize("chunks", ["auto", None])
-@pytest.mark.xfail(strict=True, reason="variables without axes cannot be described, and would be loaded wrongly")
 def test_one_pattern_of_a_scan_and_one_pixel_of_a_pattern_can_be_picked(scan, partition, chunks):
     ds = imload(scan, partition, chunks=chunks)
     np.testing.assert_array_equal(ds.image, PIXELS[tuple(partition.values())])
@@ -451,7 +460,6 @@ def test_metadata_that_do_not_fit_are_refused(scan, metadata):
         imload(scan, metadata=metadata)
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="ImageSource makes a dict of whatever it is given")
 def test_metadata_that_are_no_mapping_are_refused_by_name(scan):
     with pytest.raises(emio.EmioError, match="metadata"):
         imload(scan, metadata="yxvu")

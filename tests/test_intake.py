@@ -316,7 +316,6 @@ def test_yaml_is_loaded_again_whatever_python_types_the_arguments_had(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.dtype("uint8"), "uint8"])
-@pytest.mark.xfail(strict=True, reason="ImageSource._yaml looks up defaults of arguments that only the format has")
 def test_yaml_of_the_detecting_driver_holds_the_formats_own_arguments(tmp_path, dtype):
     source = intake.open_emio(scan_as_raw(tmp_path), **{**RAW, "dtype": dtype})
     np.testing.assert_array_equal(through_a_catalog(source, tmp_path / "lab").read().image, PIXELS)
@@ -556,6 +555,17 @@ def test_parameters_fill_in_paths_shapes_and_numbers(lab, tmp_path):
     np.testing.assert_array_equal(other.image, PIXELS.reshape(12, 5, 5)[1:9].reshape(2, 4, 5, 5))
 
 
+def test_a_new_configuration_keeps_the_parameters_that_the_old_one_was_opened_with(lab, tmp_path):
+    source = lab.series(which="other", rows=2)
+    for again in (source.configure_new(chunks="frame"), source(chunks="frame"), source.get()):
+        assert again.uri == str(tmp_path / "lab" / "other.raw")
+        assert again.discover()["shape"] == (2, 4, 5, 5)
+
+
+def test_a_new_configuration_may_change_a_parameter(lab, tmp_path):
+    assert lab.series.configure_new(which="other").uri == str(tmp_path / "lab" / "other.raw")
+
+
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"which": "none"}])
 def test_parameters_out_of_bounds_are_refused(lab, wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -696,12 +706,18 @@ def test_a_search_finds_entries_by_what_their_metadata_say(lab):
 
 
 def test_the_example_catalog_works_on_what_the_demo_makes(tmp_path):
-    write_blo(tmp_path / "gold_on_carbon.blo", np.broadcast_to(np.uint8(3), (64, 64, 4, 4)), steps=(2.5, 2.5))
     example = Path(__file__).parents[1] / "catalogs" / "demo.yml"
     if not example.exists():
         pytest.skip("the example catalogs are not part of an installation")
-    catalog = intake.open_catalog(str(example))
-    assert catalog.gold_on_carbon(folder=str(tmp_path)).to_dask().image.shape == (64, 64, 4, 4)
-    half = catalog.upper_half(folder=str(tmp_path), rows=16).to_dask()
+    shutil.copy(example, tmp_path)
+    for folder in ("emio-demo", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        write_blo(
+            tmp_path / folder / "gold_on_carbon.blo", np.broadcast_to(np.uint8(3), (64, 64, 4, 4)), steps=(2.5, 2.5)
+        )
+    catalog = intake.open_catalog(str(tmp_path / "demo.yml"))
+    assert catalog.gold_on_carbon.to_dask().image.shape == (64, 64, 4, 4)
+    half = catalog.upper_half(folder="elsewhere", rows=16).to_dask()
+    assert half.attrs["uri"] == str(tmp_path / "elsewhere" / "gold_on_carbon.blo")
     assert half.image.shape == (16, 64, 4, 4)
     np.testing.assert_allclose(half.y[1], 2.4)

@@ -172,6 +172,8 @@ def filesystem(uri: str, storage_options: Mapping[str, Any] | None = None) -> tu
         return url_to_fs(uri, **dict(storage_options or {}))
     except ImportError as error:
         raise StorageError(f"{uri}: {error}. Install intake-emio[remote]") from error
+    except ValueError as error:
+        raise StorageError(f"{uri}: {error}") from error
     except FileNotFoundError:
         raise MissingFileError(f"{uri}: no such file") from None
 

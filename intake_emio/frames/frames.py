@@ -11,13 +11,16 @@ import numpy as np
 
 from .layout import FrameStack
 from .navigation import Navigation
-from .pixels import Box, Pixels, count_of, inside, whole
+from .pixels import READ_BYTES, Box, Pixels, count_of, inside, whole
 from .storage import Range, Storage
 from .tiles import TILE_BYTES, tiles
 
 SMALL_BYTES = 4 << 20
 """Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
 of the file."""
+
+REMOTE_BYTES = 64 << 20
+"""What one read of a remote file should be about: many requests at the same time."""
 
 SPARSE = 4
 """A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
@@ -69,6 +72,11 @@ class Frames(Pixels):
     def is_plain(self) -> bool:
         """Whether stored pixels are plain numbers one behind the other, in either byte order."""
         return not self.stack.field_name and self.dtype != bool and self.stack.decoder is None
+
+    @property
+    def read_bytes(self) -> int:
+        """More of remote files, because one read is many requests at the same time."""
+        return REMOTE_BYTES if self.storage.backend == "remote" else READ_BYTES
 
     def blank(self, points: Box) -> np.ndarray | None:
         """Which points of a box show no frame."""
@@ -151,12 +159,12 @@ class Frames(Pixels):
     def _place(self, parts: list[Fetched], box: Box, out: np.ndarray) -> None:
         """Convert fetched parts into their places; what is left is blank."""
         if sum(points.points for _, points, *_ in parts) < math.prod(map(count_of, box[: len(self.navigation.shape)])):
-            out[...] = 0
+            out[...] = np.datetime64("NaT") if out.dtype.kind == "M" else 0
         for part in parts:
             if self.stack.decoder is None:
-                convert(self._view(part, box), out[part[0]])
+                convert(self._view(part, box), out[(*part[0], ...)])
             else:
-                self._decode(part, box[len(part[0]) :], out[part[0]])
+                self._decode(part, box[len(part[0]) :], out[(*part[0], ...)])
 
     def _decode(self, fetched: Fetched, cut: Box, out: np.ndarray) -> None:
         """Decode packed frames into place; where only a part of each is wanted, tile by tile through whole frames."""
@@ -206,7 +214,7 @@ class Frames(Pixels):
         if axis < 0:
             return
         step, size = points.strides[axis], points.shape[axis]
-        border = 0 if points.first < 0 else end
+        border = 0 if points.first < 0 else stack.border_near(points.first, points.last)
         if points.first >= begin and points.last < end:
             at = size // 2
         else:
@@ -246,5 +254,15 @@ def decode_rows(stack: FrameStack, stored: np.ndarray, out: np.ndarray) -> None:
     if stored.ndim == 1:
         stack.decoder.decode(stored[None], target[None])
         return
+    depth = stored.ndim - 1
+    if _is_even(stored, depth) and _is_even(target, depth):
+        points = math.prod(stored.shape[:depth])
+        stored, target = stored.reshape(points, -1), target.reshape(points, *stack.frame_shape)
     for row in np.ndindex(stored.shape[:-2]):
         stack.decoder.decode(stored[row], target[row])
+
+
+def _is_even(array: np.ndarray, depth: int) -> bool:
+    """Whether the members along all of the first `depth` axes follow each other at one distance."""
+    shape, strides = array.shape, array.strides
+    return all(strides[k] == strides[k + 1] * shape[k + 1] for k in range(depth - 1))

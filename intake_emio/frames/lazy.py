@@ -12,16 +12,13 @@ import numpy as np
 
 from ..errors import EmioError
 from .chunking import cores
-from .pixels import Box, Pixels
+from .pixels import Box, Pixels, inside
 
 if TYPE_CHECKING:
     import dask.array as da
 
 INLINE_BYTES = 16 << 10
 """Pixels that pickle larger than this (many file names) are put into a graph once, not into each task."""
-
-PIECE_BYTES = 8 << 20
-"""What one thread fills at a time when everything is loaded."""
 
 
 def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
@@ -80,7 +77,7 @@ def load(pixels: Pixels) -> np.ndarray:
     boxes = list(pieces(pixels))
     if len(boxes) < 2:
         for box in boxes:
-            pixels.read(box, out[box])
+            pixels.read(box, out[inside(box)])
         return out
     with ThreadPoolExecutor(cores()) as threads:
         for done in [threads.submit(pixels.read, box, out[box]) for box in boxes]:
@@ -88,8 +85,9 @@ def load(pixels: Pixels) -> np.ndarray:
     return out
 
 
-def pieces(pixels: Pixels, nbytes: int = PIECE_BYTES) -> list[Box]:
-    """Boxes that make up the whole, each a part of a natural chunk of about `nbytes`."""
+def pieces(pixels: Pixels, nbytes: int | None = None) -> list[Box]:
+    """Boxes that make up the whole, each a part of a natural chunk of about `nbytes` (default: what reads well)."""
+    nbytes = nbytes or pixels.read_bytes
     chunk = list(pixels.chunks())
     navigation = pixels.ndim - pixels.frame_ndim
     for axis in range(max(navigation, min(1, pixels.ndim))):

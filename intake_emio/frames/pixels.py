@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from .chunking import frame_chunks
 
 Box = tuple[slice, ...]
 """One slice per axis, with start, stop and a positive step."""
+
+
+READ_BYTES = 8 << 20
+"""What one thread reads at a time: memory that is filled is still in the cache when it is converted."""
 
 
 class Pixels(abc.ABC):
@@ -42,12 +46,29 @@ class Pixels(abc.ABC):
         for box, out in reads:
             self.read(box, out)
 
+    def sum_frames(self, points: Box) -> np.ndarray | None:
+        """Sum over a box of points, 64 bits; `None`: no better way than to read the frames."""
+        return None
+
+    def total_frames(self, points: Box) -> np.ndarray | None:
+        """Sum of each frame of a box of points, 64 bits; `None` as in `sum_frames`."""
+        return None
+
+    def dot_frames(self, points: Box, masks: np.ndarray) -> np.ndarray | None:
+        """Product of each frame with each mask (rows of float pixels), float64; `None` as in `sum_frames`."""
+        return None
+
     @abc.abstractmethod
     def token(self) -> object:
         """Return what tells these pixels from any others, including the state of the files."""
 
     def blank(self, points: Box) -> np.ndarray | None:
         """Which points of a box show no frame, as a mask; `None` if all do."""
+        return None
+
+    def streams(self, points: Box) -> Iterator[Any] | None:
+        """Return the frames of a box of points as runs of bytes (see `reduce.Stream`), each valid until the next one is
+        asked for; `None` if the pixels know no better way than reading boxes."""
         return None
 
     def files(self) -> tuple[str, ...]:
@@ -61,6 +82,11 @@ class Pixels(abc.ABC):
     def chunks(self) -> tuple[int, ...]:
         """Chunk size along each axis that reads well."""
         return frame_chunks(self.shape, self.dtype.itemsize, self.frame_ndim, views=self.is_view)
+
+    @property
+    def read_bytes(self) -> int:
+        """How many bytes of pixels one read should be about, when everything is read in parallel."""
+        return READ_BYTES
 
     @property
     def is_view(self) -> bool:

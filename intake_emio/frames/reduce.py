@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .frames import Frames
 from .lazy import lazy
-from .pixels import Box, Pixels, count_of
+from .pixels import Box, Pixels, count_of, whole
 from .tiles import TILE_BYTES, frame_box, placed, tiles
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ class Stream:
         """Number of frames."""
         return math.prod(self.shape)
 
+    def part(self, box: Box) -> Stream:
+        """Return those points that a box holds of `shape`; they must follow each other."""
+        corner = tuple(cut.start for cut in box)
+        at = int(np.ravel_multi_index(corner, self.shape)) if corner else 0
+        place = tuple(slice(p.start + c.start, p.start + c.stop, 1) for p, c in zip(self.place, box, strict=True))
+        shape = tuple(map(count_of, box))
+        return replace(self, place=place, shape=shape, first=self.first + at * self.stride)
+
     def rows(self, dtype: np.dtype, size: int) -> np.ndarray:
         """Frames as rows of `size` pixels of a native type: a view, for what is not compiled."""
         stored = dtype.newbyteorder("S") if self.swap else dtype
@@ -69,10 +77,18 @@ class Stream:
 
 
 def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
-    """Frames of a box of points: as they lie in a map of the file if possible, else read in tiles."""
-    if isinstance(pixels, Frames) and pixels.storage.maps and pixels.is_plain and _compiled_order(pixels):
-        yield from _mapped(pixels, box)
-        return
+    """Frames of a box of points: as they lie in a map or in what one request fetches, else read in tiles."""
+    own = pixels.streams(box)
+    if own is not None:
+        yield from own
+    elif isinstance(pixels, Frames) and pixels.is_plain and _compiled_order(pixels) and pixels.storage.whole_chunks:
+        yield from _in_place(pixels, box)
+    else:
+        yield from tiled(pixels, box)
+
+
+def tiled(pixels: Pixels, box: Box) -> Iterator[Stream]:
+    """Frames of a box of points, read in tiles that stay in the cache, native and upright."""
     for tile in tiles(pixels, box, TILE_BYTES):
         block = np.ascontiguousarray(pixels.read((*tile, *frame_box(pixels))))
         place = placed(tile, box)
@@ -85,7 +101,7 @@ def _compiled_order(frames: Frames) -> bool:
     return frames.stack.pixel.isnative or frames.dtype.itemsize == 2
 
 
-def _mapped(frames: Frames, box: Box) -> Iterator[Stream]:
+def _in_place(frames: Frames, box: Box) -> Iterator[Stream]:
     stack = frames.stack
     swap = None if stack.pixel.isnative else 1
     for place, points, buffer, base, start in frames.stored(box):
@@ -117,23 +133,43 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
     counted
         Skip what is not a number, and count the rest: the result has a last axis of sum and count.
     """
+    if not counted and (own := pixels.sum_frames(box)) is not None:
+        return own
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
     points = math.prod(map(count_of, box))
-    total = np.zeros((*shape, 2) if counted else shape, sum_type(pixels.dtype))
+    total = np.zeros(shape, sum_type(pixels.dtype))
     for stream in streams(pixels, box):
-        part = _sum_stream(stream, pixels.dtype, math.prod(shape))
-        points -= stream.count
-        if counted:
-            part = _counted(part, stream.rows(pixels.dtype, math.prod(shape)), 0)
-        part = part.reshape(total.shape)
+        if stream.flipped:
+            part = _sum_stream(stream, pixels.dtype, np.zeros(total.size, total.dtype))
+            total += part.reshape(shape)[::-1]
+        else:
+            _sum_stream(stream, pixels.dtype, total.reshape(-1))
+    if not counted:
+        return total
+    if np.isnan(total).any():
+        return _sum_of_numbers(pixels, box)
+    return np.stack([total, np.full_like(total, points)], -1)
+
+
+def _sum_of_numbers(pixels: Pixels, box: Box) -> np.ndarray:
+    """Sums over what is a number, and counts of that; blank frames are zero, which is a number."""
+    shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
+    points = math.prod(map(count_of, box))
+    total = np.zeros((*shape, 2), sum_type(pixels.dtype))
+    for stream in streams(pixels, box):
+        rows = stream.rows(pixels.dtype, math.prod(shape))
+        sums = np.nansum(rows, 0, dtype=total.dtype), np.sum(~np.isnan(rows), 0)
+        part = np.stack(sums, -1).reshape(total.shape)
         total += part[::-1] if stream.flipped else part
-    if counted:
-        total[..., 1] += points  # blank ones are zero, which is a number
+        points -= stream.count
+    total[..., 1] += points
     return total
 
 
 def totals_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
     """Sum of each frame of a box of points, 64 bits; `counted` as in `sum_of_frames`."""
+    if not counted and (own := pixels.total_frames(box)) is not None:
+        return own
     size = math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :])
     shape = tuple(map(count_of, box))
     out = np.zeros((*shape, 2) if counted else shape, sum_type(pixels.dtype))
@@ -142,21 +178,23 @@ def totals_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndar
     for stream in streams(pixels, box):
         part = _total_stream(stream, pixels.dtype, size)
         if counted:
-            part = _counted(part, stream.rows(pixels.dtype, size), 1)
+            part = _counted(part, stream.rows(pixels.dtype, size))
         out[stream.place] = part.reshape(*stream.shape, *part.shape[1:])
     return out
 
 
-def _counted(sums: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+def _counted(sums: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Sums beside counts; where a sum is not a number, the frames are gone through again and such pixels skipped."""
-    counts = np.full(sums.shape, rows.shape[axis], sums.dtype)
+    counts = np.full(sums.shape, rows.shape[1], sums.dtype)
     if np.isnan(sums).any():
-        sums, counts = np.nansum(rows, axis, dtype=sums.dtype), np.sum(~np.isnan(rows), axis).astype(sums.dtype)
+        sums, counts = np.nansum(rows, 1, dtype=sums.dtype), np.sum(~np.isnan(rows), 1).astype(sums.dtype)
     return np.stack([sums, counts], -1)
 
 
 def dots_of_frames(pixels: Pixels, box: Box, masks: np.ndarray) -> np.ndarray:
     """Product of each frame of a box of points with each mask, float64; masks are rows of pixels."""
+    if masks.dtype.kind == "f" and (own := pixels.dot_frames(box, masks)) is not None:
+        return own
     out = np.zeros((*map(count_of, box), len(masks)))
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
     flipped = np.ascontiguousarray(masks.reshape(len(masks), *shape)[:, ::-1].reshape(masks.shape))
@@ -166,18 +204,19 @@ def dots_of_frames(pixels: Pixels, box: Box, masks: np.ndarray) -> np.ndarray:
     return out
 
 
-def _sum_stream(stream: Stream, dtype: np.dtype, size: int) -> np.ndarray:
+def _sum_stream(stream: Stream, dtype: np.dtype, total: np.ndarray) -> np.ndarray:
+    """Add frames to a flat frame of sums."""
     if dtype not in COMPILED:
-        return stream.rows(dtype, size).sum(0, dtype=sum_type(dtype))
+        total += stream.rows(dtype, len(total)).sum(0, dtype=total.dtype)
+        return total
     from . import kernels
 
     like = np.empty(0, dtype)
     small = dtype.kind in "ui" and dtype.itemsize <= 2
-    total = np.zeros(size, sum_type(dtype))
     for at in range(0, stream.count, MOST_SUMMED):
         count = min(MOST_SUMMED, stream.count - at)
         first = stream.first + at * stream.stride
-        part = np.zeros(size, dtype.kind + "4") if small else total
+        part = np.zeros(len(total), dtype.kind + "4") if small else total
         kernels.sum_frames(stream.data, first, stream.stride, count, stream.swap, like, part)
         if small:
             total += part
@@ -302,6 +341,29 @@ class ChunkSums(Reduction):
     def token(self) -> object:
         """Inner token and chunks."""
         return ("sums", self.counted, self.chunks_along, self.inner.token())
+
+
+@dataclass(frozen=True)
+class FrameMean(Reduction):
+    """Mean over all frames, float32: one frame, computed when it is read."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", self._frame)
+        object.__setattr__(self, "dtype", np.dtype("f4"))
+        object.__setattr__(self, "frame_ndim", len(self._frame))
+
+    def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
+        """Means of a part of the frame."""
+        total = sum_of_frames(self.inner, whole(self._navigation))
+        mean = (total / math.prod(self._navigation)).astype(self.dtype)[box]
+        if out is None:
+            return mean
+        out[...] = mean
+        return out
+
+    def token(self) -> object:
+        """Inner token."""
+        return ("mean", self.inner.token())
 
 
 def lazy_totals(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:

@@ -66,6 +66,11 @@ class Storage:
         """Whether buffers are maps of whole files, so that ranges cost nothing until they are touched."""
         return self.backend == "mmap"
 
+    @property
+    def whole_chunks(self) -> bool:
+        """Whether a chunk should be fetched at once: maps cost nothing, and remote requests run at the same time."""
+        return self.backend in ("mmap", "remote")
+
     def fetch(self, ranges: Sequence[Range]) -> list[Buffer]:
         """Return for each range (file, start, stop) a buffer that holds it, and where that buffer begins.
 

@@ -44,6 +44,11 @@ class Permuted(Pixels):
         """As the inner pixels."""
         return self.inner.is_view
 
+    @property
+    def read_bytes(self) -> int:
+        """As the inner pixels."""
+        return self.inner.read_bytes
+
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
@@ -133,6 +138,11 @@ class Selected(Pixels):
         inner = [c for c, pick in zip(self.inner.chunks(), self.picks, strict=True) if not isinstance(pick, int)]
         return tuple(min(c, n) for c, n in zip(inner, self.shape, strict=True))
 
+    @property
+    def read_bytes(self) -> int:
+        """As the inner pixels."""
+        return self.inner.read_bytes
+
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
@@ -195,6 +205,11 @@ class Mapped(Pixels):
     def blank(self, points: Box) -> np.ndarray | None:
         """As the inner pixels."""
         return self.inner.blank(points)
+
+    @property
+    def read_bytes(self) -> int:
+        """As the inner pixels."""
+        return self.inner.read_bytes
 
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
