@@ -28,7 +28,8 @@ class Variable:
     attrs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_axes(self.axes, self.pixels.ndim)
+        if self.axes or self.pixels.ndim:  # a fact of a single frame has no axes
+            check_axes(self.axes, self.pixels.ndim)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -77,6 +78,8 @@ class Image:
         Coordinates (value, units) of axes that were dropped because one member was picked.
     corrections
         Dark, gain and dead pixels that belong to the data, as far as they are to be applied.
+    stored_frame
+        Shape of a frame as stored, where `sig_shape` makes another one of it: corrections have this shape.
     """
 
     pixels: Pixels
@@ -91,6 +94,7 @@ class Image:
     frame_axes: str = ""
     scalars: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
     corrections: Corrections | None = None
+    stored_frame: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.pixels.ndim)
@@ -168,14 +172,13 @@ class Image:
     def corrected(self, corrections: Corrections | None) -> Image:
         """Return the image with corrections applied while it is read, and noted in its attributes."""
         if not corrections:
-            return replace(self, corrections=None)
+            return self
         done = corrections.summary()
         return replace(
             self,
-            pixels=Corrected(self.pixels, corrections),
+            pixels=Corrected(self.pixels, corrections, self.stored_frame),
             attrs={**self.attrs, "corrections": done},
             acquisition={**self.acquisition, "corrections": done},
-            corrections=None,
         )
 
     def part(self, partition: Any) -> Image:

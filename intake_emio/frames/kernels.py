@@ -153,7 +153,7 @@ def correct_frames(
     data: np.ndarray,
     first: int,
     stride: int,
-    swapped: bool,
+    swap: int | None,
     like: np.ndarray,
     narrow: np.ndarray,
     dark: np.ndarray,
@@ -168,106 +168,20 @@ def correct_frames(
     Pixels are converted before subtracting, so that nothing wraps. `narrow` is as in `dot_frames`. Of the neighbours in
     `lists`, so many count as `counts` says; they are summed in float64.
     """
-    size, pixels = like.itemsize, len(dark)
-    scratch = np.empty(BLOCK * size, np.uint8)
+    pixels, wide, kind = len(dark), narrow.dtype.type, out.dtype.type
     for i in range(len(out)):
         row = out[i]
         for p in range(0, pixels, BLOCK):
             n = min(BLOCK, pixels - p)
-            block = _block(data, first + i * stride + p * size, n * size, swapped, scratch, like)
+            block = _block(data, first + i * stride + p * like.itemsize, n, like)
             target, offset, factor = row[p : p + n], dark[p : p + n], gain[p : p + n]
             for j in range(n):
-                target[j] = (target.dtype.type(narrow.dtype.type(block[j])) - offset[j]) * factor[j]
+                target[j] = (kind(wide(_value(block[j], swap, like))) - offset[j]) * factor[j]
         for k in range(len(dead)):
             total = 0.0
             for m in range(counts[k]):
                 total += row[lists[k, m]]
             row[dead[k]] = total / counts[k]
-
-
-@compiled(fastmath=_ASSOCIATIVE)
-def total_frames(
-    data: np.ndarray,
-    first: int,
-    stride: int,
-    count: int,
-    swap: int | None,
-    like: np.ndarray,
-    pixels: int,
-    zero: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Sum each frame; `zero` is an empty array of the type in which a block is summed."""
-    kind, wide = zero.dtype.type, out.dtype.type
-    for i in range(count):
-        total = wide(0)
-        for p in range(0, pixels, BLOCK):
-            n = min(BLOCK, pixels - p)
-            block = _block(data, first + i * stride + p * like.itemsize, n, like)
-            part = kind(0)
-            for j in range(n):
-                part = kind(part + kind(_value(block[j], swap, like)))
-            total = wide(total + wide(part))
-        out[i] = total
-
-
-@compiled(fastmath=_ASSOCIATIVE)
-def dot_frames(
-    data: np.ndarray,
-    first: int,
-    stride: int,
-    count: int,
-    swap: int | None,
-    like: np.ndarray,
-    masks: np.ndarray,
-    narrow: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Multiply each frame with each mask and sum, in the masks' type within a block, in float64 over blocks.
-
-    `narrow` is an empty array of a type that holds the pixels and converts to float fast (int32 for small integers).
-    """
-    pixels, kind, small = masks.shape[1], masks.dtype.type, narrow.dtype.type
-    for i in range(0, count, 4):
-        for p in range(0, pixels, BLOCK):
-            n = min(BLOCK, pixels - p)
-            at = first + i * stride + p * like.itemsize
-            a = _block(data, at, n, like)
-            if i + 4 <= count:  # a mask is loaded once for four frames
-                b = _block(data, at + stride, n, like)
-                c = _block(data, at + 2 * stride, n, like)
-                d = _block(data, at + 3 * stride, n, like)
-                for k in range(len(masks)):
-                    mask = masks[k, p : p + n]
-                    sa = sb = sc = sd = kind(0)
-                    for j in range(n):
-                        m = mask[j]
-                        sa += kind(small(_value(a[j], swap, like))) * m
-                        sb += kind(small(_value(b[j], swap, like))) * m
-                        sc += kind(small(_value(c[j], swap, like))) * m
-                        sd += kind(small(_value(d[j], swap, like))) * m
-                    out[i, k] += sa
-                    out[i + 1, k] += sb
-                    out[i + 2, k] += sc
-                    out[i + 3, k] += sd
-            else:
-                for f in range(count - i):
-                    a = _block(data, at + f * stride, n, like)
-                    for k in range(len(masks)):
-                        mask = masks[k, p : p + n]
-                        sa = kind(0)
-                        for j in range(n):
-                            sa += kind(small(_value(a[j], swap, like))) * mask[j]
-                        out[i + f, k] += sa
-
-
-@compiled
-def correct_rows(stored: np.ndarray, dark: np.ndarray, gain: np.ndarray, out: np.ndarray) -> None:
-    """Subtract dark and multiply by gain, row by row; converted before subtracting, so that nothing wraps."""
-    for i in range(len(stored)):
-        row, target = stored[i], out[i]
-        for j in range(len(target)):
-            target[j] = (target.dtype.type(row[j]) - dark[j]) * gain[j]
 
 
 @compiled
