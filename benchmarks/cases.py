@@ -152,10 +152,10 @@ class Case:
 
 
 def scan_shape(frames: int) -> tuple[int, int]:
-    """Two-dimensional scan of at most so many frames; from 1024 on a multiple of 512 (1 bit MIB in LiberTEM)."""
+    """Scan of at most so many frames; from 1024 on a multiple of 512, without which LiberTEM fails on 1 bit MIB."""
     nx = 1 << max(0, int(math.log2(max(1, frames)) / 2))
     ny = max(1, frames // nx)
-    return (ny - ny % 16 if ny >= 16 else ny), nx
+    return (ny - ny % max(1, 512 // nx) if frames >= 1024 else ny), nx
 
 
 def frames_of(case: Case, scan: tuple[int, int]) -> NDArray:

@@ -46,10 +46,10 @@ def bytes_through(client: Any) -> Iterator[Counted]:
     port = int(client.scheduler.address.rsplit(":", 1)[1])
     read = tcp.read_bytes_rw
 
-    async def counting_read(stream: Any, count: int) -> Any:
+    async def counting_read(stream: Any, n: int) -> memoryview:
         if stream.socket.getpeername()[1] != port:
-            counted.total += count
-        return await read(stream, count)
+            counted.total += n
+        return await read(stream, n)
 
     tcp.read_bytes_rw = counting_read
     try:

@@ -63,7 +63,7 @@ class Limit:
             with open(part, "rb", buffering=0) as file:
                 for y, x in points:
                     at = size * (y * nx + x) // count
-                    os.preadv(file.fileno(), [np.empty(size // count, "u1")], at)
+                    os.preadv(file.fileno(), [memoryview(bytearray(size // count))], at)
 
     def _read(self, ranges: list[tuple[str, int, int]]) -> None:
         out = np.empty(sum(stop - start for _, start, stop in ranges), "u1")
@@ -76,16 +76,12 @@ class Limit:
         for done in self.threads.map(lambda piece: _fill(*piece), pieces):
             assert done is None
 
-    def close(self) -> None:
-        """End the threads."""
-        self.threads.shutdown()
-
 
 def _fill(path: str, start: int, out: NDArray[np.uint8]) -> None:
     with open(path, "rb", buffering=0) as file:
         done = 0
         while done < len(out):
-            done += os.preadv(file.fileno(), [out[done:]], start + done)
+            done += os.preadv(file.fileno(), [out.data[done:]], start + done)
 
 
 def _mapped_words(path: str) -> NDArray[np.uint64]:

@@ -98,11 +98,11 @@ class Fused(Plain):
 
     def mean(self) -> NDArray:
         """Mean frame."""
-        return self._computed(self.image.emio.mean(("y", "x")))
+        return self._computed(self.image.emio.mean(("y", "x"), skipna=SKIPNA))
 
     def sum(self) -> NDArray:
         """Sum over the detector."""
-        return self._computed(self.image.emio.sum(("v", "u")))
+        return self._computed(self.image.emio.sum(("v", "u"), skipna=SKIPNA))
 
     def virtual(self, mask: NDArray) -> NDArray:
         """Virtual detector."""

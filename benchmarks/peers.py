@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Sequence
@@ -19,20 +18,22 @@ EXECUTORS = ("inline", "threads", "dask")
 logging.getLogger("libertem").setLevel(logging.ERROR)
 
 
-@functools.cache
+_CONTEXTS: dict[str, Any] = {}
+
+
 def context(executor: str) -> Any:
     """LiberTEM's context with one of its executors; it lives until `close_contexts`."""
     from libertem.api import Context
 
-    return Context.make_with(executor)
+    if executor not in _CONTEXTS:
+        _CONTEXTS[executor] = Context.make_with(executor)
+    return _CONTEXTS[executor]
 
 
-def close_contexts(executors: Sequence[str]) -> None:
+def close_contexts() -> None:
     """End the executors that were used."""
-    if context.cache_info().currsize:
-        for executor in executors:
-            context(executor).close()
-        context.cache_clear()
+    while _CONTEXTS:
+        _CONTEXTS.popitem()[1].close()
 
 
 class LiberTEM:

@@ -16,6 +16,11 @@ from .timing import Measurement
 PEERS = ("LiberTEM", "RosettaSciIO")
 ORDER = (*PEERS, "plain", "fused", "no dask")
 AGAINST = ("reference", *PEERS, "seconds", "seconds more")
+GOALS = ("workload", "format", "ours", "median", "reference", *PEERS, "absolute", "targets")
+FACTS = ("workload", "format", "fact", "value", "at most", "met")
+SCATTER = 0.3
+"""Medians whose quartiles lie farther apart than this part of them are marked."""
+
 PACKAGES = ("intake-emio", "libertem", "rosettasciio", "dask", "xarray", "numpy", "numba")
 
 
@@ -73,7 +78,7 @@ class Entry:
 
 def machine() -> dict[str, Any]:
     """Where and with what was measured."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
@@ -98,19 +103,21 @@ def text(entries: Sequence[Entry], size: int, repeat: int, markdown: bool) -> st
         f"{size / 2**20:.0f} MiB per format, {repeat} repeats, {about['cores']} cores, "
         f"{about['memory'] / 2**30:.0f} GiB, Python {about['python']}, {versions}"
     )
-    parts = [heading, "Ratios of medians in one interleaved run; below 1 is faster than what it is compared to."]
+    explanation = (
+        f"Ratios of medians in one interleaved run; below 1 is faster than what it is compared to; ~: quartiles lie "
+        f"more than {SCATTER:.0%} apart. Load average at the end: {about['load'][0]:.1f}."
+    )
+    parts = [heading, explanation]
     for workload in dict.fromkeys(entry.workload for entry in entries):
         chosen = [entry for entry in entries if entry.workload == workload and entry.measurements]
         if chosen:
             parts.append(_title(workload, markdown) + "\n" + standing(chosen, markdown))
     rows = list(_target_rows(entries))
     if rows:
-        header = ("workload", "format", "ours", "median", "reference", *PEERS, "absolute", "targets")
-        parts.append(_title("targets: measured / at most", markdown) + "\n" + table(header, rows, markdown))
+        parts.append(_title("targets: measured / at most", markdown) + "\n" + table(GOALS, rows, markdown))
     facts = list(_fact_rows(entries))
     if facts:
-        header = ("workload", "format", "fact", "value", "at most", "met")
-        parts.append(_title("facts", markdown) + "\n" + table(header, facts, markdown))
+        parts.append(_title("facts", markdown) + "\n" + table(FACTS, facts, markdown))
     notes = list(_notes(entries))
     if notes:
         parts.append(_title("notes", markdown) + "\n" + "\n".join(notes))
@@ -131,7 +138,7 @@ def standing(entries: Sequence[Entry], markdown: bool = False) -> str:
 def _standing_cell(entry: Entry, measurement: Measurement | None) -> str:
     if measurement is None:
         return "-"
-    time = duration(measurement.median)
+    time = "~" * (measurement.scatter > SCATTER) + duration(measurement.median)
     ratio = entry.against(measurement, "reference")
     variant = f" {measurement.contestant.variant}" if measurement.contestant.variant else ""
     return f"{time}{variant}" if ratio is None else f"{number(ratio)} ({time}{variant})"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-PRUNE = 1.5
+PRUNE = 2.0
 """Of several ways in which one subject can do the same, those slower than the best by more than this are left out."""
 
 SAMPLES = 3
@@ -62,6 +62,14 @@ class Measurement:
         """Median time of one call."""
         return statistics.median(self.seconds)
 
+    @property
+    def scatter(self) -> float:
+        """Distance of the quartiles, relative to the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
+        return (high - low) / self.median
+
 
 @dataclass
 class Contest:
@@ -97,8 +105,10 @@ class Contest:
             for measurement in measurements[start:] + measurements[:start]:
                 measurement.seconds.append(timed(measurement.contestant))
         best: dict[str, Measurement] = {}
-        for measurement in sorted(measurements, key=lambda m: m.median, reverse=True):
-            best[measurement.contestant.subject] = measurement
+        for measurement in measurements:
+            known = best.setdefault(measurement.contestant.subject, measurement)
+            if measurement.median < known.median:
+                best[measurement.contestant.subject] = measurement
         return list(best.values())
 
     def _warm_up(self) -> list[Contestant]:

@@ -26,13 +26,12 @@ from intake_emio.formats import registry
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parsed(arguments)
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="versus-") as folder:
-        try:
-            entries = [entry for name in options.formats for entry in measure(CASES[name], options, Path(folder))]
-        finally:
-            server.stop()
-            cluster.close(CORES)
-            peers.close_contexts(options.executors)
+    try:
+        entries = [entry for name in options.formats for entry in measure(CASES[name], options)]
+    finally:
+        server.stop()
+        cluster.close(CORES)
+        peers.close_contexts()
     entries.sort(key=lambda entry: options.workloads.index(entry.workload))
     print(report.text(entries, options.size, options.repeat, options.markdown))
     if options.json:
@@ -45,19 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(content, indent=1))
 
 
-def measure(case: Case, options: argparse.Namespace, folder: Path) -> list[report.Entry]:
+def measure(case: Case, options: argparse.Namespace) -> list[report.Entry]:
     """Write a format's files and run all workloads on them."""
     if case.format not in registry():
-        return [
-            report.Entry(
-                options.workloads[0], case.name, case.kind, notes=[f"skipped: no reader for {case.format} yet"]
-            )
-        ]
-    _say(f"{case.name}: writing")
-    files = case.make(folder, options.size)
-    files.warm()
-    scene = Scene(case, files, options.executors, folder, options.size)
-    return [run(workload, scene, options.repeat) for workload in options.workloads]
+        note = f"skipped: we cannot read {case.format} yet"
+        return [report.Entry(workload, case.name, case.kind, notes=[note]) for workload in options.workloads]
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="versus-") as folder:
+        _say(f"{case.name}: writing")
+        files = case.make(Path(folder), options.size)
+        files.warm()
+        scene = Scene(case, files, options.executors, Path(folder), options.size)
+        return [run(workload, scene, options.repeat) for workload in options.workloads]
 
 
 def run(workload: str, scene: Scene, repeat: int) -> report.Entry:
@@ -68,6 +65,9 @@ def run(workload: str, scene: Scene, repeat: int) -> report.Entry:
         contest = WORKLOADS[workload](scene)
     except NotHere as why:
         entry.notes.append(str(why))
+        return entry
+    except Exception as error:  # what was measured until now is worth keeping
+        entry.notes.append(f"FAILED: {type(error).__name__}: {str(error)[:200]}")
         return entry
     entry.measurements = contest.measure(repeat)
     entry.facts, entry.notes = contest.facts, contest.notes
