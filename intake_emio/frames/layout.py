@@ -139,6 +139,11 @@ class FrameStack:
         """Number of the piece in which a frame lies."""
         return bisect.bisect_right(self.starts, frame) - 1
 
+    def border_near(self, first: int, last: int) -> int:
+        """Frame with which a file begins between two frames, near the middle, because there may be many files."""
+        middle = self.piece_of(min((first + last) // 2, self.count - 1))
+        return self.starts[middle] if self.starts[middle] > first else self.starts[middle + 1]
+
     def view(self, buffer: object, start: int, points: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
         """Return stored pixels of some frames of one file, as a view of a buffer; nothing is copied.
 

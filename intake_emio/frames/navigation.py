@@ -43,13 +43,13 @@ class Navigation:
     first: int = 0
 
     @classmethod
-    def of(cls, shape: Sequence[int], first: int = 0) -> Navigation:
-        """Points in C order, one frame each."""
+    def of(cls, shape: Sequence[int], first: int = 0, line_skip: int = 0) -> Navigation:
+        """Points in C order, one frame each; `line_skip` frames after each line show no point."""
         strides: list[int] = []
         step = 1
         for size in reversed(shape):
             strides.insert(0, step)
-            step *= size
+            step = step * size + (line_skip if len(strides) == 1 else 0)
         return cls(tuple(shape), tuple(strides), first)
 
     @functools.cached_property
@@ -108,9 +108,13 @@ class Navigation:
         """Which points show no frame when there are `count` frames; `None` if all show one."""
         if self.first >= 0 and self.last < count:
             return None
-        steps = np.ogrid[tuple(slice(n) for n in self.shape)]
-        frames = self.first + sum((k * s for k, s in zip(steps, self.strides, strict=True)), np.zeros(self.shape, int))
+        frames = self.frames()
         return (frames < 0) | (frames >= count)
+
+    def frames(self) -> np.ndarray:
+        """Frame of every point, whether it exists or not."""
+        steps = np.ogrid[tuple(slice(n) for n in self.shape)]
+        return self.first + sum((k * s for k, s in zip(steps, self.strides, strict=True)), np.zeros(self.shape, "i8"))
 
 
 def navigate(
@@ -120,6 +124,7 @@ def navigate(
     *,
     nav_shape: Sequence[int] | None = None,
     sync_offset: int = 0,
+    line_skip: int = 0,
 ) -> Navigation:
     """Navigation over a file's frames, with the user's overrides.
 
@@ -135,6 +140,8 @@ def navigate(
         What the user says instead: fewer points show the first frames, more are blank at the end.
     sync_offset
         Positive: so many frames are skipped at the start; negative: so many blank ones are inserted there.
+    line_skip
+        So many frames after each line (last axis) show no point: they were taken while the beam flew back.
 
     Returns
     -------
@@ -154,14 +161,16 @@ def navigate(
     if any(n < 1 for n in grid):
         raise ArgumentError(f"{name}: nav_shape must hold positive numbers, not {grid}")
     check_sync_offset(name, sync_offset, max(count, math.prod(shape)))
-    missing = math.prod(grid) - count
+    line = grid[-1] if grid else 1
+    whole, rest = divmod(count, line + line_skip)
+    missing = math.prod(grid) - whole * line - min(rest, line)
     if missing > 0:
         warnings.warn(
             f"{name}: {missing} of {math.prod(grid)} frames are missing at the end and stay blank",
             EmioWarning,
             3,
         )
-    return Navigation.of(grid, sync_offset)
+    return Navigation.of(grid, sync_offset, line_skip)
 
 
 def check_sync_offset(name: object, sync_offset: int, frames: int) -> None:
