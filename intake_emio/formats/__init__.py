@@ -95,6 +95,16 @@ FORMATS = (
         losses="losses",
     ),
     Format(
+        "frms6",
+        "PNDetector pnCCD camera",
+        f"{_HERE}.frms6",
+        source="Frms6Source",
+        extensions=(".frms6",),
+        magic=((0, b"\x00\x04\x40\x00"),),
+        recognise="is_frms6",
+        detection="first bytes 00 04 40 00, or a .hdr with a section [measurementInfo]",
+    ),
+    Format(
         "npy",
         "NumPy array",
         f"{_HERE}.npy",
