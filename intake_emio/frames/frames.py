@@ -78,6 +78,11 @@ class Frames(Pixels):
         """More of remote files, because one read is many requests at the same time."""
         return REMOTE_BYTES if self.storage.backend == "remote" else READ_BYTES
 
+    @property
+    def walks(self) -> bool:
+        """Not if each piece would be a request."""
+        return self.storage.backend != "remote"
+
     def blank(self, points: Box) -> np.ndarray | None:
         """Which points of a box show no frame."""
         return self.navigation.part(points).blank(self.stack.count)

@@ -89,6 +89,11 @@ class Pixels(abc.ABC):
         return READ_BYTES
 
     @property
+    def walks(self) -> bool:
+        """Whether a large box can be walked through in small pieces, without reading all of it first."""
+        return True
+
+    @property
     def is_view(self) -> bool:
         """Whether a box can be had without copying pixels."""
         return False

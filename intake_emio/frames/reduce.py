@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .chunking import cores
 from .frames import Frames
 from .lazy import lazy
 from .pixels import Box, Pixels, count_of, whole
@@ -21,6 +22,11 @@ from .tiles import TILE_BYTES, frame_box, placed, tiles
 
 if TYPE_CHECKING:
     import dask.array as da
+
+PARTITION_BYTES = 512 << 20
+"""Decoded pixels that one task reduces at most."""
+
+PARTITIONS_PER_CORE = 4
 
 MOST_SUMMED = 32_768
 """Frames of 16 bit pixels whose sum fits into 32 bits, signed or not."""
@@ -366,20 +372,36 @@ class FrameMean(Reduction):
         return ("mean", self.inner.token())
 
 
+def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Merge chunks along the first axis: a reduction walks through them anyway, and every task costs a scheduler.
+
+    What cannot be walked through, because a chunk is fetched at once, keeps its chunks.
+    """
+    cuts = tuple(tuple(sizes) for sizes in chunks)
+    tasks = math.prod(map(len, cuts))
+    if not cuts or not pixels.walks:
+        return cuts
+    rest = math.prod(max(sizes) for sizes in cuts[1:]) * math.prod(pixels.shape[len(cuts) :])
+    most = max(1, PARTITION_BYTES // max(1, max(cuts[0]) * rest * pixels.dtype.itemsize))
+    group = max(1, min(most, tasks // (PARTITIONS_PER_CORE * cores())))
+    first = tuple(sum(cuts[0][k : k + group]) for k in range(0, len(cuts[0]), group))
+    return first, *cuts[1:]
+
+
 def lazy_totals(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
     """Return a dask array of the sum of each frame; with `counted`, its last axis is sum and count."""
-    return lazy(FrameTotals(pixels, counted=counted), (*chunks, *((2,),) * counted))
+    return lazy(FrameTotals(pixels, counted=counted), (*partitions(pixels, chunks), *((2,),) * counted))
 
 
 def lazy_dots(pixels: Pixels, chunks: Sequence[tuple[int, ...]], masks: np.ndarray) -> da.Array:
     """Return a dask array of the products of each frame with each mask (first axis), float64."""
     flat = np.ascontiguousarray(masks.reshape(len(masks), -1))
-    return lazy(FrameDots(pixels, masks=flat), (*chunks, (len(masks),)))
+    return lazy(FrameDots(pixels, masks=flat), (*partitions(pixels, chunks), (len(masks),)))
 
 
 def lazy_sum(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
     """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums."""
-    sums = ChunkSums(pixels, chunks_along=tuple(chunks), counted=counted)
+    sums = ChunkSums(pixels, chunks_along=partitions(pixels, chunks), counted=counted)
     depth = len(chunks)
     partial = lazy(sums, (1,) * depth + sums.shape[depth:])
     return partial.sum(tuple(range(depth)), dtype=sums.dtype)

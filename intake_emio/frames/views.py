@@ -49,6 +49,11 @@ class Permuted(Pixels):
         """As the inner pixels."""
         return self.inner.read_bytes
 
+    @property
+    def walks(self) -> bool:
+        """As the inner pixels."""
+        return self.inner.walks
+
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
@@ -143,6 +148,11 @@ class Selected(Pixels):
         """As the inner pixels."""
         return self.inner.read_bytes
 
+    @property
+    def walks(self) -> bool:
+        """As the inner pixels."""
+        return self.inner.walks
+
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
@@ -210,6 +220,11 @@ class Mapped(Pixels):
     def read_bytes(self) -> int:
         """As the inner pixels."""
         return self.inner.read_bytes
+
+    @property
+    def walks(self) -> bool:
+        """As the inner pixels."""
+        return self.inner.walks
 
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
