@@ -98,9 +98,8 @@ def test_other_files_are_not_taken_for_streams(tmp_path):
 # Pixels --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunks", [None, "auto", "frame"])
-@pytest.mark.parametrize("per_file", [None, 2])
-@pytest.mark.parametrize(("version", "header_bytes"), [(1, None), (2, 12), (2, 60), (2, 108), (2, 200)])
+@pytest.mark.parametrize(("per_file", "chunks"), [(None, "auto"), (2, "frame"), (2, None)])
+@pytest.mark.parametrize(("version", "header_bytes"), [(1, None), (2, 60), (2, 200)])
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "u8"])
 def test_pixels_of_all_versions_and_types_are_read(stream, dtype, version, header_bytes, per_file, chunks):
     limit = np.iinfo(dtype).max
