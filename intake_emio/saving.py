@@ -8,8 +8,10 @@ import os
 import re
 import secrets
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from .errors import (
     UnknownArgumentError,
 )
 from .formats import Format, registry
+from .frames.chunking import cores
 from .frames.files import is_remote, normalise
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def save(
     members = _members(dataset, path, entry)
     _check_targets(members, overwrite)
     _warn_losses(members, entry)
-    with replacing([member.path for member in members]) as temporaries:
+    with replacing([member.path for member in members]) as temporaries, _own_threads():
         for member, temporary in zip(members, temporaries, strict=True):
             try:
                 writer(member.content, temporary, compress=compress, **format_kwargs)
@@ -197,18 +200,53 @@ def _warn_losses(members: list[Member], entry: Format) -> None:
 
 @contextlib.contextmanager
 def replacing(paths: list[str]) -> Iterator[list[str]]:
-    """Yield temporary names beside the targets; rename all on success, remove all on any failure."""
+    """Yield temporary names beside the targets; rename all on success, leave everything as it was on any failure."""
     temporaries = [_hidden(path, "tmp") for path in paths]
+    replaced: dict[str, str | None] = {}
     try:
         yield temporaries
         for temporary in temporaries:
             _sync(temporary)
         for temporary, path in zip(temporaries, paths, strict=True):
-            _put(temporary, path)
+            replaced[path] = _put(temporary, path)
     except BaseException:
+        for path, old in replaced.items():
+            _remove(path)
+            if old is not None:
+                os.rename(old, path)
         for temporary in temporaries:
             _remove(temporary)
         raise
+    for old in replaced.values():
+        if old is not None:
+            _remove(old)
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """Let dask's threads finish before a failed save is tidied up: they would go on writing behind our back.
+
+    Other schedulers, and threads that the user has chosen, are left alone.
+    """
+    import dask
+    from dask import threaded
+
+    if dask.base.get_scheduler() not in (None, threaded.get) or dask.config.get("pool", None) is not None:
+        yield
+        return
+    pool = ThreadPoolExecutor(dask.config.get("num_workers", None) or cores())
+    caller = threading.current_thread()
+
+    def get(graph: Any, keys: Any, **options: Any) -> Any:
+        """Compute in the pool; a computation within a block would wait there for itself."""
+        own = {"pool": pool} if threading.current_thread() is caller else {}
+        return threaded.get(graph, keys, **{**options, **own})
+
+    try:
+        with dask.config.set(scheduler=get):
+            yield
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _hidden(path: str, kind: str) -> str:
@@ -219,21 +257,31 @@ def _hidden(path: str, kind: str) -> str:
     return os.path.join(folder, f".{short}{tail}")
 
 
-def _put(temporary: str, path: str) -> None:
-    """Rename over the target; a folder, which cannot be replaced, is moved aside first."""
-    if not os.path.isdir(path):
-        if os.path.isdir(temporary) and os.path.lexists(path):
-            os.remove(path)
+def _put(temporary: str, path: str) -> str | None:
+    """Rename over the target; return the name under which the old one is kept until all targets are in place."""
+    if not os.path.lexists(path):
         os.replace(temporary, path)
-        return
-    aside = _hidden(path, "old")
-    os.rename(path, aside)
+        return None
+    old = _hidden(path, "old")
+    if os.path.isdir(path) or os.path.isdir(temporary):  # a folder cannot be replaced: it is moved aside first
+        os.rename(path, old)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            os.rename(old, path)
+            raise
+        return old
+    try:
+        os.link(path, old, follow_symlinks=False)
+    except OSError:  # no hard links here: the old file cannot be kept, and need not be if this is the only one
+        os.replace(temporary, path)
+        return None
     try:
         os.replace(temporary, path)
     except BaseException:
-        os.rename(aside, path)
+        _remove(old)
         raise
-    _remove(aside)
+    return old
 
 
 def _sync(path: str) -> None:

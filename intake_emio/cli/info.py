@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -48,7 +47,7 @@ def info(
         source = open_source(file, **settings)
         facts = describe(source)
         if diagnostics:
-            facts["diagnostics"] = reading(source)
+            facts["diagnostics"] = source.diagnostics()
         found.append(facts)
     if as_json:
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
@@ -91,20 +90,6 @@ def describe(source: ImageSource) -> dict[str, Any]:
         "variables": {name: dict(variable.sizes) for name, variable in image.variables.items()},
         "coordinates": {name: dict(fact.sizes) for name, fact in image.facts.items()},
         "acquisition": plain(image.acquisition),
-    }
-
-
-def reading(source: ImageSource) -> dict[str, Any]:
-    """How the pixels of a source would be read, in JSON types."""
-    lazy = source.to_dask()["image"]
-    pixels = source.image.image.pixels
-    return {
-        "files": list(dict.fromkeys(pixels.files())),
-        "backend": source.storage().backend,
-        "without_copying": pixels.is_view,
-        "chunk": dict(zip(map(str, lazy.dims), lazy.data.chunksize, strict=True)),
-        "chunk_bytes": math.prod(lazy.data.chunksize) * lazy.dtype.itemsize,
-        "chunks": source.npartitions,
     }
 
 

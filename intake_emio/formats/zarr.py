@@ -35,8 +35,8 @@ def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None) -> Non
     clean = dataset.copy()
     clean.attrs = arguments.plain(dataset.attrs)
     for name, variable in clean.variables.items():
-        if variable.dtype == object:
-            raise ArgumentError(f"variable {name!r} holds Python objects, which Zarr cannot store")
+        if variable.dtype.kind not in ("biufc" if name in clean.data_vars else "biufcUSMm"):
+            raise ArgumentError(f"variable {name!r} holds {variable.dtype}, which are no pixels that Zarr can store")
         variable.encoding = {}
         variable.attrs = arguments.plain(variable.attrs)
     encoding: dict[Any, dict[str, Any]] = {}
@@ -62,8 +62,8 @@ def _chunk_shape(variable: xr.DataArray) -> tuple[int, ...]:
     shape = list(variable.shape)
     for axis in range(max(0, len(shape) - 2)):
         rest = math.prod(shape[axis + 1 :]) * variable.dtype.itemsize
-        shape[axis] = max(1, min(shape[axis], CHUNK_BYTES // rest))
-    return tuple(shape)
+        shape[axis] = min(shape[axis], CHUNK_BYTES // max(1, rest))
+    return tuple(max(1, size) for size in shape)
 
 
 def _compressors(variable: xr.DataArray, compress: bool | None) -> dict[str, Any]:
