@@ -60,19 +60,22 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
     target = min(target, max(SMALLEST_BYTES, total // (CHUNKS_PER_CORE * cores())))
     while target < LARGEST_BYTES and total / target > MOST_CHUNKS:
         target *= 2
-    wanted = max(target // frame_bytes, min(LEAST_FRAMES, LARGEST_BYTES // frame_bytes), 1)
+    wanted = max(1, target // frame_bytes)
+    least = min(LEAST_FRAMES, LARGEST_BYTES // frame_bytes)
+    if wanted < least:
+        return contiguous_runs(navigation, least, at_least=True) + frame
     return contiguous_runs(navigation, wanted) + frame
 
 
-def contiguous_runs(shape: tuple[int, ...], wanted: int) -> tuple[int, ...]:
-    """Chunk of about `wanted` points of a grid in C order: whole inner axes, an even share of one, else one."""
+def contiguous_runs(shape: tuple[int, ...], wanted: int, at_least: bool = False) -> tuple[int, ...]:
+    """Chunk of up to (or at least) `wanted` points of a grid in C order: whole inner axes, an even share of one."""
     chunk = [1] * len(shape)
     for axis in reversed(range(len(shape))):
         if wanted >= shape[axis]:
             chunk[axis] = shape[axis]
-            wanted //= max(1, shape[axis])
+            wanted = -(-wanted // max(1, shape[axis])) if at_least else wanted // max(1, shape[axis])
             continue
-        parts = -(-shape[axis] // max(1, wanted))
+        parts = shape[axis] // wanted if at_least else -(-shape[axis] // max(1, wanted))
         chunk[axis] = -(-shape[axis] // parts)
         break
     return tuple(chunk)
