@@ -602,6 +602,23 @@ def gain_mat_73(path, gain):
     return path
 
 
+def matlab_5(gain, stored=9, order="<"):
+    """A file of level 5 made by hand, with the numbers in a stored type of one's choice."""
+
+    def element(kind, content):
+        return struct.pack(f"{order}2I", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    types = {9: "f8", 2: "u1", 77: "f8"}
+    parts = (
+        element(6, struct.pack(f"{order}2I", 6, 0)),
+        element(5, struct.pack(f"{order}2i", *gain.shape)),
+        element(1, b"GainMap"),
+        element(stored, gain.astype(order + types[stored]).tobytes("F")),
+    )
+    marks = struct.pack(f"{order}H", 0x0100) + (b"IM" if order == "<" else b"MI")
+    return b"made by hand".ljust(124) + marks + element(14, b"".join(parts))
+
+
 WRITERS = {
     "csv": gain_csv,
     "csv without last semicolons": gain_csv_without_last_semicolons,
@@ -627,6 +644,17 @@ def test_a_gain_map_alone_gives_float32_and_has_repeated_rows(write, signal, tmp
     image = load(write(binning=4), gain_map_path=str(gain_csv(tmp_path / "map", gain))).image
     assert image.dtype == np.float32
     np.testing.assert_allclose(image, seen(signal.repeat(4, 1) * gain), rtol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("stored", [9, 2])
+def test_matlab_files_of_both_byte_orders_are_read_even_with_numbers_in_a_smaller_type(write, tmp_path, stored, order):
+    gain = np.arange(48.0).reshape(8, 6)
+    path = tmp_path / "map.mat"
+    path.write_bytes(matlab_5(gain, stored, order))
+    np.testing.assert_array_equal(scipy.io.loadmat(path)["GainMap"], gain)
+    ones = np.ones((12, 8, 6), "u2")
+    np.testing.assert_array_equal(load(write(frames=ones), gain_map_path=path).image, seen(ones * gain))
 
 
 def test_whole_numbers_make_a_gain_map_too(write, signal, tmp_path):
@@ -666,16 +694,35 @@ def broken(tmp_path, kind):
         return tmp_path / "map.mat", "no variable GainMap, only Gain"
     if kind == "text":
         scipy.io.savemat(tmp_path / "map.mat", {"GainMap": np.full((8, 6), "a")})
-        return tmp_path / "map.mat", "GainMap"
+        return tmp_path / "map.mat", "real numbers: it is text"
     if kind == "complex":
-        return gain_mat("5")(path, right * 1j), "real numbers"
+        return gain_mat("5")(path, right * 1j), "real numbers: it is complex"
+    if kind == "complex 4":
+        return gain_mat("4")(path, right * 1j), "real numbers: it is complex"
+    if kind == "text 4":
+        scipy.io.savemat(tmp_path / "map.mat", {"GainMap": np.full((8,), "abcdef")}, format="4")
+        return tmp_path / "map.mat", "real numbers: it is text"
+    if kind == "cut 7":
+        cut = gain_mat("5", compressed=True)(path, right * np.arange(6))
+        cut.write_bytes(cut.read_bytes()[:-10])
+        return cut, "needs 384 bytes"
+    if kind == "cut 4":
+        cut = gain_mat("4")(path, right)
+        cut.write_bytes(cut.read_bytes()[:-1])
+        return cut, "needs 384 bytes, but 383"
+    if kind == "unknown type":  # which kills the process in SciPy 1.17
+        (tmp_path / "map.mat").write_bytes(matlab_5(right, stored=77))
+        return tmp_path / "map.mat", "real numbers: it is stored in type 77"
+    if kind == "zeros":
+        (tmp_path / "map.mat").write_bytes(bytes(128 + 64))
+        return tmp_path / "map.mat", "not a readable MATLAB file"
     if kind == "sparse":
         scipy.io.savemat(tmp_path / "map.mat", {"GainMap": scipy.sparse.csc_array(right)})
-        return tmp_path / "map.mat", "full matrix"
+        return tmp_path / "map.mat", "full matrix of real numbers: it is sparse"
     if kind == "cut":
         cut = gain_mat("5")(path, right)
         cut.write_bytes(cut.read_bytes()[:-100])
-        return cut, "not a readable MATLAB file"
+        return cut, "needs 384 bytes, but 284 are there"
     if kind == "cut 7.3":
         cut = gain_mat_73(path, right)
         cut.write_bytes(cut.read_bytes()[:900])
@@ -699,8 +746,8 @@ def broken(tmp_path, kind):
     "kind",
     [
         "missing", "other extension", "transposed", "transposed 7.3", "binned", "ragged", "empty", "decimal comma",
-        "other variable", "other variable 7.3", "text", "complex", "sparse", "cut", "cut 7.3", "noise",
-        "link out of the file", "group",
+        "other variable", "other variable 7.3", "text", "text 4", "complex", "complex 4", "sparse", "cut", "cut 4",
+        "cut 7", "cut 7.3", "unknown type", "noise", "zeros", "link out of the file", "group",
     ],
 )  # fmt: skip
 def test_files_that_are_no_gain_map_for_these_frames_are_refused(write, tmp_path, kind):

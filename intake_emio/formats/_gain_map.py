@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import ArgumentError, HeaderError
 from ..frames.files import File
 from ..frames.pixels import Box, Pixels
+from ._matlab import matrices
 
 VARIABLE = "GainMap"
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -97,21 +98,16 @@ def read_gain_map(file: File, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _from_matlab(file: File, raw: bytes, shape: tuple[int, int]) -> np.ndarray:
-    """Levels 4 and 5 to 7.2; the size is compared before anything of it is allocated."""
-    import scipy.io
-
-    try:
-        found = {name: size for name, size, _ in scipy.io.whosmat(io.BytesIO(raw))}
-        if VARIABLE in found:
-            _check(file, found[VARIABLE], shape)
-        values = scipy.io.loadmat(io.BytesIO(raw), variable_names=[VARIABLE])
-    except ArgumentError:
-        raise
-    except Exception as error:  # damaged files surface in scipy as errors of any kind
-        raise HeaderError(f"{file}: not a readable MATLAB file: {error}") from error
-    if VARIABLE not in values:
-        raise HeaderError(f"{file}: has no variable {VARIABLE}, only {', '.join(sorted(found))}")
-    return _factors(file, values[VARIABLE], shape)
+    """Levels 4 and 5 to 7.2."""
+    others = []
+    for matrix in matrices(file, raw, 8 * math.prod(shape)):
+        if matrix.name == VARIABLE:
+            if matrix.kind:
+                raise HeaderError(f"{file}: {VARIABLE} is no full matrix of real numbers: it is {matrix.kind}")
+            _check(file, matrix.shape, shape)
+            return _factors(file, matrix.values(file), shape)
+        others.append(matrix.name)
+    raise HeaderError(f"{file}: has no variable {VARIABLE}, only {', '.join(sorted(others)) or 'none'}")
 
 
 def _from_hdf5(file: File, raw: bytes, shape: tuple[int, int]) -> np.ndarray:

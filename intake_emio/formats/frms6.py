@@ -164,10 +164,10 @@ class Frms6Source(ImageSource):
 
     def _navigation(self, hdr: File, settings: Settings, count: int) -> Navigation:
         scan = _scan(hdr, settings)
-        points = math.prod(self.nav_shape or scan)
-        if points > LARGEST_SCAN:
+        grid = self.nav_shape or scan
+        if math.prod(grid) > LARGEST_SCAN:
             raise HeaderError(
-                f"{hdr}: a scan of {self.nav_shape or scan} has {points} points, but there are {count} frames: pass "
+                f"{hdr}: a scan of {grid} has {math.prod(grid)} points, but there are {count} frames: pass the right "
                 "nav_shape="
             )
         if not count:
