@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, EmioWarning
 
 if TYPE_CHECKING:
     from ..source import ImageSource
@@ -187,7 +188,11 @@ def registry() -> dict[str, Format]:
 
     found: dict[str, Format] = {}
     for point in entry_points(group=ENTRY_POINTS):
-        offered = point.load()
+        try:
+            offered = point.load()
+        except Exception as error:  # a stranger's package may break in any way, and must not break ours
+            warnings.warn(f"formats of {point.value} cannot be used: {error!r}", EmioWarning, stacklevel=2)
+            continue
         for entry in [offered] if isinstance(offered, Format) else offered:
             found[entry.name] = entry
     return {**found, **{entry.name: entry for entry in FORMATS}}
