@@ -591,6 +591,17 @@ def test_the_hdr_of_a_file_has_its_name_with_or_without_number(tmp_path, name):
     assert emio.imload(tmp_path / "default1.mib").image.dims == ("y", "x", "v", "u")
 
 
+def test_acquisitions_in_object_stores_are_found_whole(tmp_path):
+    import fsspec
+
+    write_mib_series(tmp_path, "scan", numbered(6), per_file=2)
+    write_hdr(tmp_path / "scan.hdr", scan=(2, 3), frames=6)
+    fsspec.filesystem("memory").put(str(tmp_path), "/whole", recursive=True)
+    for name in ("scan2.mib", "scan.hdr"):
+        ds = emio.imload(f"memory://whole/{name}")
+        assert numbers(ds.image) == ds.frame_number.values.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_many_files_of_one_frame_are_read(tmp_path):
     write_mib_series(tmp_path, "f", numbered(1500, (1, 1)), per_file=1, header_bytes=384)
     ds = emio.imload(tmp_path / "f1.mib")

@@ -166,10 +166,11 @@ class Frames(Pixels):
         if sum(points.points for _, points, *_ in parts) < math.prod(map(count_of, box[: len(self.navigation.shape)])):
             out[...] = np.datetime64("NaT") if out.dtype.kind == "M" else 0
         for part in parts:
+            place: tuple[Any, ...] = (*part[0], ...)  # a view, even of a single number
             if self.stack.decoder is None:
-                convert(self._view(part, box), out[(*part[0], ...)])
+                convert(self._view(part, box), out[place])
             else:
-                self._decode(part, box[len(part[0]) :], out[(*part[0], ...)])
+                self._decode(part, box[len(part[0]) :], out[place])
 
     def _decode(self, fetched: Fetched, cut: Box, out: np.ndarray) -> None:
         """Decode packed frames into place; where only a part of each is wanted, tile by tile through whole frames."""
