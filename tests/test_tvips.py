@@ -142,6 +142,15 @@ def test_remote_recordings_are_read_whole(stream):
         memory.rm("/tvips", recursive=True)
 
 
+def test_a_catalog_entry_holds_only_what_was_given(stream):
+    (path,) = stream(numbered(4), rotator=[1, 2, 3, 4])
+    assert set(TvipsSource(path)._yaml()["sources"]["emio_tvips"]["args"]) == {"uri"}
+    given = TvipsSource(path, scan_shape="auto", frame_facts=["rotator"])
+    args = given._yaml()["sources"]["emio_tvips"]["args"]
+    assert args == {"uri": str(path), "scan_shape": "auto", "frame_facts": ["rotator"]}
+    assert TvipsSource(**args) == given
+
+
 # Pieces --------------------------------------------------------------------------------------------------------------
 
 

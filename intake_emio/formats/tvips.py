@@ -160,7 +160,7 @@ class TvipsSource(ImageSource):
         self.winding_scan_axis = arguments.choice("winding_scan_axis", winding_scan_axis, (None, "x", "y"))
         self.hysteresis = arguments.number("hysteresis", hysteresis)
         self.disable_glob = arguments.flag("disable_glob", disable_glob)
-        self.frame_facts = [arguments.choice("frame_facts", n, tuple(FRAME_FIELDS)) for n in _names(frame_facts)]
+        self.frame_facts = tuple(arguments.choice("frame_facts", n, tuple(FRAME_FIELDS)) for n in _names(frame_facts))
         if self.nav_shape and self.scan_shape and self.nav_shape != self.scan_shape:
             raise ArgumentError(
                 f"scan_shape={scan_shape!r} and nav_shape={nav_shape!r} contradict each other: pass one"
