@@ -78,6 +78,8 @@ class Image:
         Coordinates (value, units) of axes that were dropped because one member was picked.
     corrections
         Dark, gain and dead pixels that belong to the data, as far as they are to be applied.
+    datasets
+        What the file holds, if it holds several images: ``index``, ``name``, ``shape``, ``dtype`` of each.
     stored_frame
         Shape of a frame as stored, where `sig_shape` makes another one of it: corrections have this shape.
     """
@@ -95,6 +97,7 @@ class Image:
     scalars: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
     corrections: Corrections | None = None
     stored_frame: tuple[int, ...] = ()
+    datasets: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.pixels.ndim)
@@ -296,6 +299,7 @@ class Image:
             "spacing_units": {a: c.units for a, c in self.calibration.items() if c.units},
             "coords": {a: arguments.plain(c.labels) for a, c in self.calibration.items() if isinstance(c, Labels)},
             "fileheader": arguments.plain(self.header),
+            **({"datasets": arguments.plain(self.datasets)} if len(self.datasets) > 1 else {}),
         }
 
 

@@ -89,6 +89,7 @@ def describe(source: ImageSource) -> dict[str, Any]:
         "calibration": {axis: _calibration(image, axis) for axis in picture.axes if axis in image.calibration},
         "variables": {name: dict(variable.sizes) for name, variable in image.variables.items()},
         "coordinates": {name: dict(fact.sizes) for name, fact in image.facts.items()},
+        "datasets": plain(image.datasets) if len(image.datasets) > 1 else [],
         "acquisition": plain(image.acquisition),
     }
 
@@ -118,6 +119,9 @@ def _show(console: Any, facts: dict[str, Any]) -> None:
     for kind in ("variables", "coordinates"):
         for name, sizes in facts[kind].items():
             table.add_row(name, ", ".join(f"{axis} {size}" for axis, size in sizes.items()))
+    for dataset in facts["datasets"]:
+        sizes = " x ".join(map(str, dataset["shape"]))
+        table.add_row(f"dataset {dataset['index']}", f"{dataset['name']}   {sizes}   {dataset['dtype']}")
     for name, value in facts["acquisition"].items():
         units = UNITS.get(name, "")
         table.add_row(name.replace("_", " "), f"{value} {units}".strip())
