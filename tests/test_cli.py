@@ -100,6 +100,16 @@ def test_info_of_several_files_is_a_list(scan, tmp_path):
     assert said.index("scan.blo") < said.index("stack.npy")
 
 
+def test_brief_info_is_a_line_for_each_file_errors_included(scan, tmp_path):
+    junk = tmp_path / "junk.blo"
+    junk.write_bytes(b"junk")
+    result = CliRunner().invoke(app, ["info", "--brief", str(scan), str(junk)])
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("scan.blo  blo  y=")
+    assert "IMGBLO" in lines[1]
+    assert (len(lines), result.exit_code) == (2, 1)
+
+
 def test_info_takes_arguments_of_the_reader(tmp_path):
     path = write_raw(tmp_path / "frames.bin", PIXELS[0], file_header=b"head")
     settings = ["-s", "dtype=uint8", "--set", "sig_shape=(5, 5)", "-s", "file_header=4", "-s", "nav_shape=2,2"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..axes import Labels, Scale
+from ..errors import EmioError
 from . import app
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def info(
         typer.Option("--set", "-s", metavar="NAME=VALUE", help="An argument of the reader, such as dtype=uint16."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", "-b", help="One line for each file, errors included.")] = False,
     diagnostics: Annotated[bool, typer.Option(help="How the pixels would be read: files, layout, chunks.")] = False,
 ) -> None:
     """Tell what FILE holds: format, axes, sizes, calibration, pixel type and acquisition.
@@ -40,22 +43,42 @@ def info(
     Example: `emio info scan.blo`, or `emio info frames.bin -s dtype=uint16 -s "sig_shape=(256, 256)"`.
     """
     settings = dict(_setting(option) for option in options or [])
-    found = []
-    for file in files:
-        from ..detection import open_source
-
-        source = open_source(file, **settings)
-        facts = describe(source)
-        if diagnostics:
-            facts["diagnostics"] = source.diagnostics()
-        found.append(facts)
     if as_json:
+        found = [_facts(file, settings, diagnostics) for file in files]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
-        return
-    from rich.console import Console
+    elif brief:
+        if not all([_one_line(file, settings) for file in files]):
+            raise typer.Exit(1)
+    else:
+        from rich.console import Console
 
-    for facts in found:
-        _show(Console(), facts)
+        for file in files:
+            _show(Console(), _facts(file, settings, diagnostics))
+
+
+def _facts(file: str, settings: dict[str, Any], diagnostics: bool) -> dict[str, Any]:
+    from ..detection import open_source
+
+    source = open_source(file, **settings)
+    facts = describe(source)
+    return {**facts, "diagnostics": source.diagnostics()} if diagnostics else facts
+
+
+def _one_line(file: str, settings: dict[str, Any]) -> bool:
+    """Print what is in a file, or why it cannot be read, in one line; return whether it can."""
+    try:
+        facts = _facts(file, settings, diagnostics=False)
+    except EmioError as error:
+        print(f"{os.path.basename(file)}: {error}".replace("\n", " "))
+        return False
+    sizes = " ".join(f"{axis}={size}" for axis, size in zip(facts["axes"], facts["shape"], strict=True))
+    steps = [
+        f"{axis} {scale['spacing']:.6g} {scale['units'] or ''}".strip()
+        for axis, scale in facts["calibration"].items()
+        if "spacing" in scale
+    ]
+    print("  ".join([os.path.basename(file), facts["format"], sizes, facts["dtype"], _bytes(facts["nbytes"]), *steps]))
+    return True
 
 
 def _setting(option: str) -> tuple[str, Any]:
