@@ -23,7 +23,7 @@ import numpy as np
 from ..errors import ArgumentError, EmioWarning
 from .frames import Frames
 from .pixels import Box, Pixels, count_of, inside, whole
-from .reduce import COMPILED, Stream, streams, tiled
+from .reduce import COMPILED, Stream, dots_of_frames, streams, sum_of_frames, tiled
 from .tiles import TILE_BYTES, frame_box, tiles
 from .views import selected
 
@@ -304,9 +304,27 @@ class Region:
             return
         np.subtract(stream.rows(stored, len(self.dark)), self.dark, out=out, dtype=out.dtype)
         out *= self.gain
-        wide = np.result_type(np.float64, out.dtype)
+        self.repair(out)
+
+    def repair(self, rows: np.ndarray) -> None:
+        """Replace dead pixels in rows of pixels that are corrected otherwise."""
+        wide = np.result_type(np.float64, rows.dtype)
         for pixel, list_, count in zip(self.dead, self.lists, self.counts, strict=True):
-            out[:, pixel] = out[:, list_[:count]].sum(1, dtype=wide) / count
+            rows[:, pixel] = rows[:, list_[:count]].sum(1, dtype=wide) / count
+
+    def onto_stored(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Masks for stored pixels, and what to subtract: corrections are linear, so masks can take them over."""
+        spread = masks.astype("f8")
+        for pixel, list_, count in zip(self.dead, self.lists, self.counts, strict=True):
+            spread[:, list_[:count]] += spread[:, pixel, None] / count
+            spread[:, pixel] = 0
+        spread *= self.gain
+        return spread, spread @ self.dark.astype("f8")
+
+    @functools.cached_property
+    def is_linear(self) -> bool:
+        """Whether sums may be corrected instead of what is summed: infinite gains would come out otherwise."""
+        return bool(np.isfinite(self.dark).all() and np.isfinite(self.gain).all())
 
     @property
     def _arrays(self) -> tuple[np.ndarray, ...]:
@@ -424,6 +442,36 @@ class Corrected(Pixels):
                     rows[blank[run.place].reshape(-1)] = 0
                 yield Stream(run.place, run.shape, scratch.view("u1"), 0, size * self.dtype.itemsize)
 
+    def sum_frames(self, points: Box) -> np.ndarray | None:
+        """Sum over frames, which is corrected once, in double precision; corrections are linear."""
+        region = self._region(frame_box(self))
+        if self.dtype.kind == "c" or not region.is_linear:
+            return None
+        blank = self.inner.blank(points)
+        shown = math.prod(map(count_of, points)) - (0 if blank is None else int(blank.sum()))
+        total = sum_of_frames(self.inner, points).astype("f8").reshape(1, -1)
+        total -= shown * region.dark.astype("f8")
+        total *= region.gain
+        region.repair(total)
+        return total.reshape(self.shape[self.ndim - self.frame_ndim :])
+
+    def total_frames(self, points: Box) -> np.ndarray | None:
+        """Sum of each frame, as the product with a mask of ones."""
+        dots = self.dot_frames(points, np.ones((1, math.prod(self.frame_shape))))
+        return None if dots is None else dots[..., 0]
+
+    def dot_frames(self, points: Box, masks: np.ndarray) -> np.ndarray | None:
+        """Product of each frame with masks that contain the corrections, where pixels are integers: all are finite."""
+        region = self._region(frame_box(self))
+        if self.inner.dtype.kind not in "iu" or not region.is_linear:
+            return None
+        stored, offset = region.onto_stored(masks)
+        dots = dots_of_frames(self.inner, points, stored) - offset
+        blank = self.inner.blank(points)
+        if blank is not None:
+            dots[blank] = 0
+        return dots
+
     def _stored(self, points: Box, part: Box) -> Iterator[Stream]:
         """Stored frames, or a part of each, upright as the corrections are."""
         depth = self.ndim - self.frame_ndim
@@ -461,6 +509,11 @@ class Corrected(Pixels):
     def read_bytes(self) -> int:
         """As the inner pixels."""
         return self.inner.read_bytes
+
+    @property
+    def walks(self) -> bool:
+        """As the inner pixels."""
+        return self.inner.walks
 
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""

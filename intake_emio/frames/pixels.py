@@ -67,8 +67,7 @@ class Pixels(abc.ABC):
         return None
 
     def streams(self, points: Box) -> Iterator[Any] | None:
-        """Return the frames of a box of points as runs of bytes (see `reduce.Stream`), each valid until the next one is
-        asked for; `None` if the pixels know no better way than reading boxes."""
+        """Return frames as runs of bytes (`reduce.Stream`), each valid until the next one; `None` as in `sum_frames`."""
         return None
 
     def files(self) -> tuple[str, ...]:

@@ -139,10 +139,18 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
     counted
         Skip what is not a number, and count the rest: the result has a last axis of sum and count.
     """
-    if not counted and (own := pixels.sum_frames(box)) is not None:
-        return own
+    total = pixels.sum_frames(box)
+    if total is None:
+        total = _sum_of_streams(pixels, box)
+    if not counted:
+        return total
+    if np.isnan(total).any():
+        return _sum_of_numbers(pixels, box)
+    return np.stack([total, np.full_like(total, math.prod(map(count_of, box)))], -1)
+
+
+def _sum_of_streams(pixels: Pixels, box: Box) -> np.ndarray:
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
-    points = math.prod(map(count_of, box))
     total = np.zeros(shape, sum_type(pixels.dtype))
     for stream in streams(pixels, box):
         if stream.flipped:
@@ -150,11 +158,7 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
             total += part.reshape(shape)[::-1]
         else:
             _sum_stream(stream, pixels.dtype, total.reshape(-1))
-    if not counted:
-        return total
-    if np.isnan(total).any():
-        return _sum_of_numbers(pixels, box)
-    return np.stack([total, np.full_like(total, points)], -1)
+    return total
 
 
 def _sum_of_numbers(pixels: Pixels, box: Box) -> np.ndarray:
@@ -174,10 +178,13 @@ def _sum_of_numbers(pixels: Pixels, box: Box) -> np.ndarray:
 
 def totals_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
     """Sum of each frame of a box of points, 64 bits; `counted` as in `sum_of_frames`."""
-    if not counted and (own := pixels.total_frames(box)) is not None:
-        return own
+    own = pixels.total_frames(box)
     size = math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :])
     shape = tuple(map(count_of, box))
+    if own is not None and not counted:
+        return own
+    if own is not None and not np.isnan(own).any():
+        return np.stack([own, np.full_like(own, size)], -1)
     out = np.zeros((*shape, 2) if counted else shape, sum_type(pixels.dtype))
     if counted:
         out[..., 1] = size
