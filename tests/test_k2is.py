@@ -360,6 +360,14 @@ def test_lost_blocks_are_blank_and_all_others_in_place(tmp_path, lost):
     np.testing.assert_array_equal(ds.image.emio.sum(("y", "x")), expected.sum((1, 2), dtype="u8"))
 
 
+@pytest.mark.parametrize("lost", [{3: [5]}, {2: [0], 7: [31]}, {4: range(10, 32)}, {k: [9] for k in range(1, 9)}])
+def test_frames_with_losses_at_the_very_beginning_are_left_out(tmp_path, lost):
+    write_k2is(tmp_path, "a", FRAMES, count=5, lost=lost)
+    ds = emio.imload(tmp_path / "a1.bin")
+    assert ds.frame_id.values.tolist() == [1001, 1002, 1003, 1004]
+    np.testing.assert_array_equal(ds.image, FRAMES[[1, 2, 0, 1]])
+
+
 def test_frames_that_no_sector_has_are_not_inserted(tmp_path):
     write_k2is(tmp_path, "a", FRAMES, count=5, lost={k: range(64, 96) for k in range(1, 9)})
     image = emio.imload(tmp_path / "a1.bin").image

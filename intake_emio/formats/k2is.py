@@ -61,6 +61,7 @@ SUMMIT_BLOCK_BYTES = 0xC028
 
 SYNC_WITHIN = 1 << 20  # bytes in which the first block must begin
 MEET_WITHIN = 4096  # blocks in which the sectors must meet; in real captures, tens
+MOST_INCOMPLETE = 64  # frames at the beginning; in real captures, one
 MOST_LOSSES = 10_000  # places where blocks are missing; more is no capture any more
 LARGEST_TAG_FILE = 64 << 20
 MOST_POINTS = 1 << 31
@@ -472,7 +473,7 @@ def synchronise(sectors: list[Sector]) -> Capture:
     HeaderError
         If the sectors do not belong together, have no complete frame, or lost blocks in a way that cannot be mended.
     """
-    start = _next_frame(sectors, _meet(sectors))
+    start = _next_frame(sectors, _meet(sectors, [0] * SECTORS))
     corners = [_tile_order(sector, first) for sector, first in zip(sectors, start, strict=True)]
     end = _meet_at_end(sectors, start)
     gaps, blocks = _gaps(sectors, start, end, corners)
@@ -495,53 +496,54 @@ def synchronise(sectors: list[Sector]) -> Capture:
     return capture
 
 
-def _meet(sectors: list[Sector]) -> list[int]:
-    """First block of each sector with the same running number in all."""
-    for sector in sectors:
-        sector.headers([0])
-    target = functools.reduce(lambda a, b: a if _ahead(a, b) >= 0 else b, (s.count(0) for s in sectors))
-    places = [0] * SECTORS
+def _meet(sectors: list[Sector], places: list[int]) -> list[int]:
+    """First block of each sector, from some places on, with the same running number in all."""
+    target = functools.reduce(
+        lambda a, b: a if _ahead(a, b) >= 0 else b,
+        (sector.count(place) for sector, place in zip(sectors, places, strict=True)),
+    )
+    found = list(places)
     while True:
         highest = target
         for k, sector in enumerate(sectors):
-            far = _ahead(target, sector.count(0))
-            stop = min(sector.blocks, MEET_WITHIN)
-            found = sector.at_least(target, places[k], stop) if far < MEET_WITHIN else None
-            if found is None:
+            stop = min(sector.blocks, places[k] + MEET_WITHIN)
+            near = _ahead(target, sector.count(places[k])) < MEET_WITHIN
+            block = sector.at_least(target, found[k], stop) if near else None
+            if block is None:
                 raise HeaderError(
-                    f"{sector}: cannot be synchronised: its block numbers begin with {sector.count(0)}, and no block "
-                    f"among its first {stop} has the number {target}, with which another sector begins. Are the eight "
-                    "files of one capture?"
+                    f"{sector}: cannot be synchronised: from block {places[k]} on its running numbers begin with "
+                    f"{sector.count(places[k])}, and none of the {stop - places[k]} blocks that follow has the number "
+                    f"{target}, which another sector has. Are the eight files of one capture?"
                 )
-            places[k] = found
-            if _ahead(sector.count(found), highest) > 0:  # the block is lost here: meet at a later one
-                highest = sector.count(found)
+            found[k] = block
+            if _ahead(sector.count(block), highest) > 0:  # the block is lost here: meet at a later one
+                highest = sector.count(block)
         if highest == target:
-            return places
+            return found
         target = highest
 
 
 def _next_frame(sectors: list[Sector], start: list[int]) -> list[int]:
-    """First block of the first complete frame in each sector, from where they meet."""
-    if any(sector.blocks - first < TILES for sector, first in zip(sectors, start, strict=True)):
-        raise HeaderError(f"{sectors[0]}: the eight sectors have no complete frame in common")
-    if not all(_is_frame(sector, first) for sector, first in zip(sectors, start, strict=True)):
-        start = [_behind_frame(sector, first) for sector, first in zip(sectors, start, strict=True)]
-    for sector, first in zip(sectors, start, strict=True):
-        if first + TILES > sector.blocks:
-            raise HeaderError(f"{sector}: the eight sectors have no complete frame in common")
-        if not _is_frame(sector, first):
+    """First block of the first frame that is complete in each sector, from where they meet."""
+    for _ in range(MOST_INCOMPLETE):
+        if any(first + TILES > sector.blocks for sector, first in zip(sectors, start, strict=True)):
+            raise HeaderError(f"{sectors[0]}: the eight sectors have no complete frame in common")
+        if all(_is_frame(sector, first) for sector, first in zip(sectors, start, strict=True)):
+            ids = {int(sector.header(first)["frame_id"]) for sector, first in zip(sectors, start, strict=True)}
+            if len(ids) == 1:
+                return start
             raise HeaderError(
-                f"{sector}: the {TILES} blocks from block {first} on belong to different frames: blocks were lost at "
-                "the beginning, so the sectors cannot be synchronised"
+                f"{sectors[0]}: the sectors disagree about the number of the first complete frame: {sorted(ids)}. Are "
+                "the eight files of one capture?"
             )
-    ids = {int(sector.header(first)["frame_id"]) for sector, first in zip(sectors, start, strict=True)}
-    if len(ids) > 1:
-        raise HeaderError(
-            f"{sectors[0]}: the sectors disagree about the number of the first complete frame: {sorted(ids)}. Are the "
-            "eight files of one capture?"
-        )
-    return start
+        behind = [_behind_frame(sector, first) for sector, first in zip(sectors, start, strict=True)]
+        if any(place >= sector.blocks for sector, place in zip(sectors, behind, strict=True)):
+            raise HeaderError(f"{sectors[0]}: the eight sectors have no complete frame in common")
+        start = _meet(sectors, behind)
+    raise HeaderError(
+        f"{sectors[0]}: blocks are missing in each of the first {MOST_INCOMPLETE} frames: the sectors cannot be "
+        "synchronised"
+    )
 
 
 def _is_frame(sector: Sector, first: int) -> bool:
