@@ -308,18 +308,25 @@ class Region:
 
     def repair(self, rows: np.ndarray) -> None:
         """Replace dead pixels in rows of pixels that are corrected otherwise."""
-        wide = np.result_type(np.float64, rows.dtype)
-        for pixel, list_, count in zip(self.dead, self.lists, self.counts, strict=True):
-            rows[:, pixel] = rows[:, list_[:count]].sum(1, dtype=wide) / count
+        if len(self.dead):
+            good = np.where(self._counted, rows[:, self.lists], 0)
+            rows[:, self.dead] = good.sum(2, dtype=np.result_type(np.float64, rows.dtype)) / self.counts
 
     def onto_stored(self, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Masks for stored pixels, and what to subtract: corrections are linear, so masks can take them over."""
         spread = masks.astype("f8")
-        for pixel, list_, count in zip(self.dead, self.lists, self.counts, strict=True):
-            spread[:, list_[:count]] += spread[:, pixel, None] / count
-            spread[:, pixel] = 0
+        if len(self.dead):
+            for mask in spread:
+                share = self._counted * (mask[self.dead] / self.counts)[:, None]
+                mask += np.bincount(self.lists.reshape(-1), share.reshape(-1), len(mask))
+            spread[:, self.dead] = 0
         spread *= self.gain
         return spread, spread @ self.dark.astype("f8")
+
+    @functools.cached_property
+    def _counted(self) -> np.ndarray:
+        """Which entries of the lists are good neighbours."""
+        return np.arange(self.lists.shape[1]) < self.counts[:, None]
 
     @functools.cached_property
     def is_linear(self) -> bool:

@@ -67,7 +67,7 @@ class Pixels(abc.ABC):
         return None
 
     def streams(self, points: Box) -> Iterator[Any] | None:
-        """Return frames as runs of bytes (`reduce.Stream`), each valid until the next one; `None` as in `sum_frames`."""
+        """Frames as runs of bytes (`reduce.Stream`), each valid until the next one; `None` as in `sum_frames`."""
         return None
 
     def files(self) -> tuple[str, ...]:
