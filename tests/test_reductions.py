@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 import intake_emio as emio
 from intake_emio.errors import ArgumentError
+from intake_emio.frames.decoders import Folded, FourQuarters, ReversedWords
+from intake_emio.frames.frames import Frames
+from intake_emio.frames.layout import FrameStack
 from intake_emio.frames.lazy import lazy
+from intake_emio.frames.navigation import Navigation
+from intake_emio.frames.pixels import whole
 from intake_emio.frames.reduce import FrameTotals, Reduction
 from tests.encoders.blo import write_blo
 from tests.encoders.raw import write_raw
@@ -190,3 +195,31 @@ def test_the_centre_of_an_empty_frame_is_not_a_number(tmp_path):
 def test_loading_in_place_equals_loading_through_dask(scan):
     dataset, _ = scan
     xr.testing.assert_identical(dataset.emio.load(), dataset.compute())
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("decoder", "shape"),
+    [
+        (ReversedWords(1), (4, 64)),
+        (ReversedWords(8), (6, 16)),
+        (ReversedWords(16), (300, 16)),
+        (FourQuarters(ReversedWords(8)), (4, 32)),
+        (FourQuarters(ReversedWords(16)), (4, 16)),
+        (FourQuarters(ReversedWords(16), gap=2), (6, 18)),
+        (Folded(np.dtype("<u2"), 3, 10), (6, 5)),
+        (Folded(np.dtype(">u2"), 3, 10, repeat=2), (12, 5)),
+    ],
+)
+def test_packed_frames_are_reduced_as_if_they_were_decoded(tmp_path, decoder, shape, flip):
+    random = np.random.default_rng(6)
+    stored = random.integers(0, 256, (7, decoder.stored_bytes(shape)), dtype="u1")
+    path = write_raw(tmp_path / "packed.bin", stored, file_header=b"x" * 5, frame_header=3)
+    stack = FrameStack.in_one_file(str(path), "u1", shape, 7, offset=5, frame_header=3, flip=flip, decoder=decoder)
+    frames = Frames(stack, Navigation.of((2, 4)))
+    decoded = frames.read(whole(frames.shape)).astype("i8")
+    image = labelled(frames, (1, -1, -1, -1))
+    masks = random.random((3, *shape))
+    np.testing.assert_array_equal(image.emio.sum("yx").values, decoded.sum((0, 1)))
+    np.testing.assert_array_equal(image.emio.sum("vu").values, decoded.sum((2, 3)))
+    np.testing.assert_allclose(image.emio.dot(masks).values, np.einsum("yxvu,kvu->yxk", decoded, masks))

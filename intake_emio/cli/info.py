@@ -47,7 +47,8 @@ def info(
         found = [_facts(file, settings, diagnostics) for file in files]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
     elif brief:
-        if not all([_one_line(file, settings) for file in files]):
+        unread = [file for file in files if not _one_line(file, settings)]
+        if unread:
             raise typer.Exit(1)
     else:
         from rich.console import Console

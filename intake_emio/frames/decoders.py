@@ -37,6 +37,36 @@ class Decoder(Protocol):
         """
 
 
+@functools.lru_cache(maxsize=16)
+def rearrangement(decoder: Decoder, shape: tuple[int, ...]) -> tuple[np.dtype, np.ndarray] | None:
+    """Tell what a decoder does if it only puts plain pixels in another order: then sums need no decoding.
+
+    Returns
+    -------
+    stored : numpy.dtype
+        Type of the pixels as they are stored.
+    order : numpy.ndarray
+        Flat number of the stored pixel that becomes each pixel of the frame; `None` if decoding is more than that.
+        Decoders say so by an attribute `moves`, the stored type.
+
+    Examples
+    --------
+    >>> rearrangement(ReversedWords(16), (1, 8))[1].tolist()
+    [3, 2, 1, 0, 7, 6, 5, 4]
+    """
+    stored = getattr(decoder, "moves", None)
+    if stored is None:
+        return None
+    numbers = np.arange(math.prod(shape))
+    order = np.zeros(shape, int)
+    bits = 8 * stored.itemsize
+    for shift in range(0, max(1, int(numbers[-1]).bit_length()), bits):  # as many digits as a pixel can hold at a time
+        digits = np.empty((1, *shape), decoder.dtype)
+        decoder.decode((numbers >> shift & (1 << bits) - 1).astype(stored).view("u1")[None], digits)
+        order |= digits[0].astype(int) << shift
+    return stored, order.reshape(-1)
+
+
 @dataclass(frozen=True)
 class ReversedWords:
     """Big-endian words of 64 bits, in which the first pixel has the lowest bits.
@@ -57,6 +87,11 @@ class ReversedWords:
     """
 
     bits: int
+
+    @property
+    def moves(self) -> np.dtype | None:
+        """Bytes and big-endian words are only put in another order."""
+        return None if self.bits == 1 else np.dtype("u1" if self.bits == 8 else ">u2")
 
     @property
     def dtype(self) -> np.dtype:
@@ -182,6 +217,11 @@ class FourQuarters:
     gap: int = 0
 
     @property
+    def moves(self) -> np.dtype | None:
+        """As the words, if nothing is filled in."""
+        return None if self.gap else self.words.moves
+
+    @property
     def dtype(self) -> np.dtype:
         """As the quarters."""
         return self.words.dtype
@@ -229,6 +269,11 @@ class Folded:
     rows: int
     columns: int
     repeat: int = 1
+
+    @property
+    def moves(self) -> np.dtype | None:
+        """Pixels as they are stored, if none is repeated."""
+        return self.pixel if self.repeat == 1 else None
 
     @property
     def dtype(self) -> np.dtype:

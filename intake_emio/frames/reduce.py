@@ -15,18 +15,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .chunking import cores
+from .decoders import rearrangement
 from .frames import Frames
 from .lazy import lazy
 from .pixels import Box, Pixels, count_of, whole
-from .tiles import TILE_BYTES, frame_box, placed, tiles
+from .tiles import frame_box, placed, tiles
 
 if TYPE_CHECKING:
     import dask.array as da
+
+DECODED_BYTES = 4 << 20
+"""Pixels that are decoded before they are reduced: less is lost to overhead, more to memory."""
 
 PARTITION_BYTES = 512 << 20
 """Decoded pixels that one task reduces at most."""
 
 PARTITIONS_PER_CORE = 4
+LARGE_FRAME = 1 << 20
 
 MOST_SUMMED = 32_768
 """Frames of 16 bit pixels whose sum fits into 32 bits, signed or not."""
@@ -95,7 +100,7 @@ def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
 
 def tiled(pixels: Pixels, box: Box) -> Iterator[Stream]:
     """Frames of a box of points, read in tiles that stay in the cache, native and upright."""
-    for tile in tiles(pixels, box, TILE_BYTES):
+    for tile in tiles(pixels, box, DECODED_BYTES):
         block = np.ascontiguousarray(pixels.read((*tile, *frame_box(pixels))))
         place = placed(tile, box)
         shape = tuple(map(count_of, tile))
@@ -120,6 +125,24 @@ def _in_place(frames: Frames, box: Box) -> Iterator[Stream]:
             yield Stream(inside, shape, data, first, stride, swap, stack.flip)
 
 
+def as_stored(pixels: Pixels) -> tuple[Frames, np.ndarray] | None:
+    """Return frames of plain pixels in the order of the file, and which of them each pixel is; `None` if none are.
+
+    Sums do not care about the order of what is summed: it is put right in the result, or in the masks.
+    """
+    decoder = pixels.stack.decoder if isinstance(pixels, Frames) else None
+    if decoder is None or not isinstance(pixels, Frames):
+        return None
+    stack = pixels.stack
+    moved = rearrangement(decoder, stack.frame_shape)
+    if moved is None:
+        return None
+    stored, order = moved
+    if stack.flip:
+        order = order.reshape(stack.frame_shape)[::-1].reshape(-1)
+    return replace(pixels, stack=replace(stack, dtype=stored, decoder=None, flip=False)), order
+
+
 # What is computed ----------------------------------------------------------------------------------------------------
 
 
@@ -140,6 +163,10 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
         Skip what is not a number, and count the rest: the result has a last axis of sum and count.
     """
     total = pixels.sum_frames(box)
+    if total is None and (moved := as_stored(pixels)) is not None:
+        plain, order = moved
+        total = _sum_of_streams(plain, box)
+        total = total.reshape(-1)[order].reshape(total.shape)
     if total is None:
         total = _sum_of_streams(pixels, box)
     if not counted:
@@ -178,6 +205,8 @@ def _sum_of_numbers(pixels: Pixels, box: Box) -> np.ndarray:
 
 def totals_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
     """Sum of each frame of a box of points, 64 bits; `counted` as in `sum_of_frames`."""
+    if (moved := as_stored(pixels)) is not None:
+        pixels = moved[0]
     own = pixels.total_frames(box)
     size = math.prod(pixels.shape[pixels.ndim - pixels.frame_ndim :])
     shape = tuple(map(count_of, box))
@@ -208,6 +237,9 @@ def dots_of_frames(pixels: Pixels, box: Box, masks: np.ndarray) -> np.ndarray:
     """Product of each frame of a box of points with each mask, float64; masks are rows of pixels."""
     if masks.dtype.kind == "f" and (own := pixels.dot_frames(box, masks)) is not None:
         return own
+    if (moved := as_stored(pixels)) is not None:
+        pixels, order = moved
+        masks = masks[:, np.argsort(order)]
     out = np.zeros((*map(count_of, box), len(masks)))
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
     flipped = np.ascontiguousarray(masks.reshape(len(masks), *shape)[:, ::-1].reshape(masks.shape))
@@ -388,9 +420,11 @@ def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]]) -> tuple[tuple
     tasks = math.prod(map(len, cuts))
     if not cuts or not pixels.walks:
         return cuts
-    rest = math.prod(max(sizes) for sizes in cuts[1:]) * math.prod(pixels.shape[len(cuts) :])
-    most = max(1, PARTITION_BYTES // max(1, max(cuts[0]) * rest * pixels.dtype.itemsize))
-    group = max(1, min(most, tasks // (PARTITIONS_PER_CORE * cores())))
+    frame = math.prod(pixels.shape[len(cuts) :]) * pixels.dtype.itemsize
+    points = math.prod(map(max, cuts))
+    most = max(1, PARTITION_BYTES // max(1, points * frame))
+    per_core = PARTITIONS_PER_CORE if frame < LARGE_FRAME else 1  # a sum of large frames is itself large
+    group = max(1, min(most, tasks // (per_core * cores())))
     first = tuple(sum(cuts[0][k : k + group]) for k in range(0, len(cuts[0]), group))
     return first, *cuts[1:]
 
