@@ -355,7 +355,14 @@ class ImageSource(DataSource):
         self._captured_init_kwargs = copy.deepcopy({**positional, **self._captured_init_kwargs})
 
     def _identity(self) -> str:
-        return json.dumps([type(self).__qualname__, arguments.plain(self.settings)], sort_keys=True)
+        from dask.tokenize import tokenize
+
+        settings = self.settings
+        if isinstance(self.corrections, Mapping):  # arrays of a whole frame: as text they would take seconds
+            settings["corrections"] = {
+                k: tokenize(v) if isinstance(v, np.ndarray) else v for k, v in self.corrections.items()
+            }
+        return json.dumps([type(self).__qualname__, arguments.plain(settings)], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._identity() == other._identity()
@@ -365,8 +372,9 @@ class ImageSource(DataSource):
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Arguments, and the state of the file: another token when the file changes."""
+        file = File(self.uri, self.storage_options)
         try:
-            stamp: object = File(self.uri, self.storage_options).stamp
+            stamp: object = self.image.pixels.token() if file.is_folder else file.stamp
         except MissingFileError:
             stamp = None
         return (type(self).__module__, self._identity(), stamp)

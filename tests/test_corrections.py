@@ -20,6 +20,7 @@ from intake_emio.frames.lazy import pixels_of
 from intake_emio.frames.navigation import Navigation
 from intake_emio.frames.reduce import sum_of_frames
 
+from .encoders.blo import write_blo
 from .encoders.seq import write_seq, write_sidecar_mrc
 
 NINE = np.array([[1, 2, 3], [4, 100, 6], [7, 8, 9]], "u1")
@@ -346,6 +347,17 @@ def test_references_are_the_users_own_and_do_not_change_later(tmp_path):
     image = opened(tmp_path, NINE, {"dark": dark})
     dark[...] = 100
     np.testing.assert_array_equal(image[0], NINE.astype("f4") - 1)
+
+
+def test_references_have_the_shape_of_a_stored_frame_whatever_sig_shape_makes_of_it(tmp_path):
+    patterns = np.random.default_rng(0).integers(0, 99, (2, 3, 4, 4), "u1")
+    write_blo(tmp_path / "scan.blo", patterns)
+    dark, dead = np.arange(16.0).reshape(4, 4), [(1, 2)]
+    image = emio.imload(
+        tmp_path / "scan.blo", sig_shape=(2, 8), corrections={"dark": dark, "excluded_pixels": dead}
+    ).image
+    np.testing.assert_allclose(image, slow(patterns, dark, dead=dead).reshape(2, 3, 2, 8), rtol=1e-6)
+    np.testing.assert_allclose(image.emio.sum("yx"), image.sum(("y", "x")), rtol=1e-6)
 
 
 # Lazily --------------------------------------------------------------------------------------------------------------

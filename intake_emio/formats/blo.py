@@ -141,6 +141,7 @@ class BloSource(ImageSource):
             header=header,
             acquisition=_acquisition(header),
             variables=self._navigator(file, header, navigation, scan),
+            stored_frame=pattern,
         )
 
     def _pattern_shape(self, file: File, pattern: tuple[int, int]) -> tuple[int, ...]:

@@ -522,6 +522,10 @@ class Corrected(Pixels):
         """As the inner pixels."""
         return self.inner.walks
 
+    def chunks(self) -> tuple[int, ...]:
+        """As the inner pixels, but for plain frames by their corrected size."""
+        return super().chunks() if isinstance(self.inner, Frames) else self.inner.chunks()
+
     def files(self) -> tuple[str, ...]:
         """As the inner pixels."""
         return self.inner.files()
