@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import arguments
 from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
 from .errors import ArgumentError, PartitionError
@@ -255,7 +257,7 @@ class Image:
             if axis in sizes:
                 coords[axis] = (
                     axis,
-                    scale.values(sizes[axis]),
+                    _index(scale.values(sizes[axis])),
                     {"units": scale.units} if scale.units else {},
                 )
         for axis, (value, units) in self.scalars.items():
@@ -301,6 +303,13 @@ class Image:
             "fileheader": arguments.plain(self.header),
             **({"datasets": arguments.plain(self.datasets)} if len(self.datasets) > 1 else {}),
         }
+
+
+def _index(values: np.ndarray) -> Any:
+    """Coordinates of an axis; numbers as a pandas index, which xarray takes without looking for a dozen libraries."""
+    import pandas as pd
+
+    return pd.Index(values) if values.dtype.kind in "iuf" else values
 
 
 def picked(partition: Any, axes: str, sizes: Mapping[str, int]) -> dict[str, Pick]:
