@@ -108,6 +108,7 @@ class EmpadSource(ImageSource):
             calibration=self._calibration(root, axes, scan, navigation, frame),
             header={} if root is None else as_dict(root),
             acquisition={"detector": "EMPAD"} if root is None else _acquisition(root),
+            stored_frame=FRAME,
         )
 
     def _raw_of(self, xml: File) -> File:
