@@ -162,6 +162,15 @@ FORMATS = (
         detection="first bytes ED FE 00 00",
     ),
     Format(
+        "ser",
+        "TIA series and acquisition",
+        f"{_HERE}.ser",
+        source="SerSource",
+        extensions=(".ser", ".emi"),
+        magic=((0, b"\x49\x49\x97\x01"), (0, b"JK\x00\x02")),
+        detection="first bytes 49 49 97 01 (.ser) or 4A 4B 00 02 (.emi)",
+    ),
+    Format(
         "tvips",
         "TVIPS stream",
         f"{_HERE}.tvips",
