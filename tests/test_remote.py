@@ -57,7 +57,7 @@ def test_large_chunks_are_fetched_as_several_ranges(tmp_path):
         server.requests.clear()
         np.testing.assert_array_equal(image.values, frames)
         assert max(sent for *_, sent in server.requests) <= 4 << 20
-        assert len(server.requests) == 3
+        assert 3 <= len(server.requests) <= 4
 
 
 def test_a_server_that_ignores_ranges_is_noticed_and_explained(folder):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from .chunking import frame_chunks
 from .layout import FrameStack
 from .navigation import Navigation
 from .pixels import READ_BYTES, Box, Pixels, count_of, inside, whole
-from .storage import Range, Storage
-from .tiles import TILE_BYTES, tiles
+from .storage import REQUEST_BYTES, Range, Storage
+from .tiles import TILE_BYTES, placed, tiles
 
 SMALL_BYTES = 4 << 20
 """Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
@@ -24,6 +25,12 @@ REMOTE_BYTES = 64 << 20
 
 SPARSE = 4
 """A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
+
+FAR_BYTES = 64 << 20
+"""Where a box reaches farther over a file and little of each frame is wanted, only that is fetched, not whole frames."""
+
+MOST_TOUCHED = 512
+"""Frames of which a little is read out of a map at a time: each keeps some pages in memory until they are released."""
 
 PAGE = 4096
 """Of frames that are small beside what lies between them (numbers in frame headers), so much is read through."""
@@ -73,6 +80,11 @@ class Frames(Pixels):
         """Whether stored pixels are plain numbers one behind the other, in either byte order."""
         return not self.stack.field_name and self.dtype != bool and self.stack.decoder is None
 
+    def chunks(self) -> tuple[int, ...]:
+        """Chunk size along each axis; remote files in as large pieces as views, for many requests at the same time."""
+        large = self.is_view or self.storage.backend == "remote"
+        return frame_chunks(self.shape, self.dtype.itemsize, self.frame_ndim, views=large)
+
     @property
     def read_bytes(self) -> int:
         """More of remote files, because one read is many requests at the same time."""
@@ -115,7 +127,14 @@ class Frames(Pixels):
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; blank points are zero."""
-        fetched = self.stored(box[: len(self.navigation.shape)])
+        depth = len(self.navigation.shape)
+        little = self._narrowed(box[depth:]) if self._is_far(box[:depth]) else None
+        if little is not None:
+            if out is None:
+                out = np.empty(tuple(map(count_of, box)), self.dtype)
+            little[0]._read_far(box[:depth], little[1], out)
+            return out
+        fetched = self.stored(box[:depth])
         if (
             out is None
             and self.stack.decoder is None
@@ -127,6 +146,43 @@ class Frames(Pixels):
             out = np.empty(tuple(map(count_of, box)), self.dtype)
         self._place(fetched, box, out)
         return out
+
+    def _is_far(self, points: Box) -> bool:
+        return self.navigation.part(points).span * self.stack.stride > FAR_BYTES
+
+    def _narrowed(self, cut: Box) -> tuple[Frames, Box] | None:
+        """Frames of a part that is contiguous in the file, and the same cut in them; `None` if it is most of a frame.
+
+        What lies before and behind the part counts as header and footer of the frames.
+        """
+        stack = self.stack
+        if stack.decoder is not None or stack.flip or not stack.frame_shape or not all(map(count_of, cut)):
+            return None
+        axis = 0
+        while axis < len(stack.frame_shape) - 1 and count_of(cut[axis]) == 1:
+            axis += 1
+        lows = [c.start for c in cut[: axis + 1]]
+        last = range(cut[axis].start, cut[axis].stop, cut[axis].step)[-1]
+        inner = math.prod(stack.frame_shape[axis + 1 :]) * stack.dtype.itemsize
+        before = int(np.ravel_multi_index(lows, stack.frame_shape[: axis + 1])) * inner
+        size = last + 1 - lows[-1]
+        if size * inner * SPARSE > stack.frame_bytes:
+            return None
+        part = replace(
+            stack,
+            frame_shape=(*(1,) * axis, size, *stack.frame_shape[axis + 1 :]),
+            frame_header=stack.frame_header + before,
+            frame_footer=stack.frame_footer + stack.frame_bytes - before - size * inner,
+        )
+        within = (*(slice(0, 1, 1),) * axis, slice(0, size, cut[axis].step), *cut[axis + 1 :])
+        return replace(self, stack=part), within
+
+    def _read_far(self, points: Box, cut: Box, out: np.ndarray) -> None:
+        """Read a little of each of many frames, some frames at a time so that memory stays flat."""
+        for tile in tiles(self, points, MOST_TOUCHED * max(1, self.stack.frame_bytes)):
+            self._place(self.stored(tile), (*tile, *cut), out[placed(tile, points)])
+            for path in self.files() if self.storage.maps else ():
+                self.storage.release(path)
 
     def read_many(self, reads: Sequence[tuple[Box, np.ndarray]]) -> None:
         """Read several boxes, each into an array; from remote files with one request for all."""
@@ -230,9 +286,12 @@ class Frames(Pixels):
         yield from self._parts(behind, (*corner[:axis], corner[axis] + at, *corner[axis + 1 :]))
 
     def _worth_reading_through(self, points: Navigation) -> bool:
+        """Whether one read should fetch all that lies between some points."""
         if self.storage.maps:
             return True
         stack = self.stack
+        if self.storage.backend == "remote" and points.points > 1 and points.span * stack.stride > REQUEST_BYTES:
+            return False  # several requests at the same time, each for whole frames
         dense = stack.stride <= SPARSE * stack.frame_bytes or points.span * stack.stride <= PAGE
         return dense and points.span <= SPARSE * points.points
 
