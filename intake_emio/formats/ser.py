@@ -587,7 +587,9 @@ def _offsets(
     places = []
     for start in (array, array + size):
         stored = np.frombuffer(file.read_exactly(start, count * offset_type.itemsize, "offset array"), offset_type)
-        places.append(np.minimum(stored, np.uint64(2**62)).astype("i8"))
+        places.append(
+            np.minimum(stored.astype("u8"), np.uint64(file.size)).astype("i8")
+        )  # no file system seeks farther
     return places[0], places[1]
 
 
