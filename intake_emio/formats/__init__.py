@@ -171,6 +171,16 @@ FORMATS = (
         detection="first bytes 49 49 97 01 (.ser) or 4A 4B 00 02 (.emi)",
     ),
     Format(
+        "tif",
+        "TIFF",
+        f"{_HERE}.tif",
+        source="TifSource",
+        extensions=(".tif", ".tiff", ".btf", ".tf8", ".tf2"),
+        magic=((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        recognise="is_tif",
+        detection="first bytes II*\\0 or MM\\0* (BigTIFF: + instead of *), also packed by gzip",
+    ),
+    Format(
         "tvips",
         "TVIPS stream",
         f"{_HERE}.tvips",
