@@ -779,3 +779,15 @@ def test_libertem_reads_the_same_pixels(real_files, name):
     theirs = context.run_udf(dataset, udf.PickUDF(), roi=roi)["intensity"].data
     ours = emio.imload(path, chunks=None).image.values
     np.testing.assert_array_equal(ours, np.asarray(theirs).reshape(ours.shape))
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["old/64x64x5_TEM_preview", "old/16x16-line_profile_diagonal_10x1024"])
+def test_ncempy_reads_the_same_elements_and_times(real_files, name):
+    reader = pytest.importorskip("ncempy.io.ser")
+    path = real_files("ser").path(f"{name}_1.ser")
+    ds = emio.imload(path, chunks=None)
+    with reader.fileSER(path) as file:
+        for k, image in enumerate(ds.image.values):
+            np.testing.assert_array_equal(image, file.getDataset(k)[0])
+            assert file._getTag(k)["Time"] == ds.time.values[k].astype("i8")
