@@ -586,6 +586,29 @@ def test_numbers_and_texts():
     assert [as_number(t) for t in texts] == [5, -0.5, 1000, "1_000", "V", "", "nan", "1e999", "9" * 400, "².5"]
 
 
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"<ObjectInfo>" * 300_000,
+        b"<ObjectInfo>" + b"x" * (2 << 20),
+        b"<ObjectInfo>" + b"x" * (2 << 20) + b"</ObjectInfo>",
+    ],
+)
+def test_rubbish_in_the_emi_is_skipped(ser, emi, rubbish):
+    write_ser(ser, images(1))
+    write_emi(emi, [(r"C:\x_1.ser", object_info())])
+    assert emio.imload(ser).acquisition["detector"] == "FEI"
+    emi.write_bytes(emi.read_bytes() + rubbish)
+    assert emio.imload(ser).acquisition["detector"] == "FEI"
+
+
+def test_deeply_nested_xml_is_survived(ser, emi):
+    write_ser(ser, images(1))
+    depth = 50_000
+    write_emi(emi, [(None, f"<ObjectInfo>{'<a>' * depth}{'</a>' * depth}</ObjectInfo>")])
+    assert emio.imload(ser).image.shape == (3, 4)
+
+
 def test_an_emi_in_capitals_is_found(tmp_path, ser):
     write_ser(ser, images(1))
     write_emi(tmp_path / "x.EMI", [(None, object_info())])

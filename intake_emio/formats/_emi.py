@@ -59,12 +59,17 @@ class Stored:
 
 def stored_objects(data: bytes) -> Iterator[Stored]:
     """Find the objects in the bytes of an acquisition."""
-    start = data.find(BEGIN)
+    start, end = data.find(BEGIN), -1
     while start >= 0:
-        end = data.find(END, start, start + LARGEST_XML)
-        if end >= 0:
+        if end < start:
+            end = data.find(END, start)
+        if end < 0:
+            return
+        if end - start <= LARGEST_XML:
             yield Stored(_path_before(data, start), data[start : end + len(END)])
-        start = data.find(BEGIN, max(end, start + 1))
+            start = data.find(BEGIN, end)
+        else:
+            start = data.find(BEGIN, start + 1)
 
 
 def _path_before(data: bytes, start: int) -> str | None:
