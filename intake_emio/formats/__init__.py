@@ -96,6 +96,15 @@ FORMATS = (
         losses="losses",
     ),
     Format(
+        "dm",
+        "Gatan Digital Micrograph",
+        f"{_HERE}.dm",
+        source="DMSource",
+        extensions=(".dm3", ".dm4"),
+        recognise="is_dm",
+        detection="version 3 or 4, and the beginning of a tag tree that fits into the file",
+    ),
+    Format(
         "empad",
         "EMPAD scan or series",
         f"{_HERE}.empad",

@@ -14,7 +14,7 @@ from .layout import FrameStack
 from .navigation import Navigation
 from .pixels import READ_BYTES, Box, Pixels, count_of, inside, whole
 from .storage import REQUEST_BYTES, Range, Storage
-from .tiles import TILE_BYTES, placed, tiles
+from .tiles import TILE_BYTES, tiles
 
 SMALL_BYTES = 4 << 20
 """Boxes below this size are copied out of the map: it costs nothing, and what the user holds is then independent
@@ -26,11 +26,8 @@ REMOTE_BYTES = 64 << 20
 SPARSE = 4
 """A range is read through, rather than frame by frame, if at most this many bytes are fetched for one that is used."""
 
-FAR_BYTES = 64 << 20
-"""Where a box reaches farther over a file and little of each frame is wanted, only that is fetched, not whole frames."""
-
-MOST_TOUCHED = 512
-"""Frames of which a little is read out of a map at a time: each keeps some pages in memory until they are released."""
+GAP_BYTES, REMOTE_GAP_BYTES = 64 << 10, 1 << 20
+"""If only a little of each frame is wanted, and so much lies between, that is left out rather than read through."""
 
 PAGE = 4096
 """Of frames that are small beside what lies between them (numbers in frame headers), so much is read through."""
@@ -128,12 +125,9 @@ class Frames(Pixels):
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; blank points are zero."""
         depth = len(self.navigation.shape)
-        little = self._narrowed(box[depth:]) if self._is_far(box[:depth]) else None
+        little = self._narrowed(box[depth:])
         if little is not None:
-            if out is None:
-                out = np.empty(tuple(map(count_of, box)), self.dtype)
-            little[0]._read_far(box[:depth], little[1], out)
-            return out
+            return little[0]._read_little(box[:depth], little[1], out)
         fetched = self.stored(box[:depth])
         if (
             out is None
@@ -147,42 +141,54 @@ class Frames(Pixels):
         self._place(fetched, box, out)
         return out
 
-    def _is_far(self, points: Box) -> bool:
-        return self.navigation.part(points).span * self.stack.stride > FAR_BYTES
-
     def _narrowed(self, cut: Box) -> tuple[Frames, Box] | None:
-        """Frames of a part that is contiguous in the file, and the same cut in them; `None` if it is most of a frame.
+        """Frames of the part of each frame that holds a cut, and that cut in them; `None` if it is not worth it.
 
-        What lies before and behind the part counts as header and footer of the frames.
+        What lies before and behind the part counts as header and footer of the frames. Of mapped files, a little is
+        not taken from the map: touching that brings many pages around each place into memory.
         """
-        stack = self.stack
+        stack, storage = self.stack, self.storage
         if stack.decoder is not None or stack.flip or not stack.frame_shape or not all(map(count_of, cut)):
             return None
         axis = 0
         while axis < len(stack.frame_shape) - 1 and count_of(cut[axis]) == 1:
             axis += 1
         lows = [c.start for c in cut[: axis + 1]]
-        last = range(cut[axis].start, cut[axis].stop, cut[axis].step)[-1]
+        size = range(cut[axis].start, cut[axis].stop, cut[axis].step)[-1] + 1 - lows[-1]
         inner = math.prod(stack.frame_shape[axis + 1 :]) * stack.dtype.itemsize
-        before = int(np.ravel_multi_index(lows, stack.frame_shape[: axis + 1])) * inner
-        size = last + 1 - lows[-1]
-        if size * inner * SPARSE > stack.frame_bytes:
+        kept, most = size * inner, PAGE if storage.maps else stack.frame_bytes // SPARSE
+        gap = REMOTE_GAP_BYTES if storage.backend == "remote" else GAP_BYTES
+        if kept > most or kept == stack.frame_bytes or stack.stride - kept < gap:
             return None
+        before = int(np.ravel_multi_index(lows, stack.frame_shape[: axis + 1])) * inner
         part = replace(
             stack,
             frame_shape=(*(1,) * axis, size, *stack.frame_shape[axis + 1 :]),
             frame_header=stack.frame_header + before,
-            frame_footer=stack.frame_footer + stack.frame_bytes - before - size * inner,
+            frame_footer=stack.frame_footer + stack.frame_bytes - before - kept,
         )
         within = (*(slice(0, 1, 1),) * axis, slice(0, size, cut[axis].step), *cut[axis + 1 :])
         return replace(self, stack=part), within
 
-    def _read_far(self, points: Box, cut: Box, out: np.ndarray) -> None:
-        """Read a little of each of many frames, some frames at a time so that memory stays flat."""
-        for tile in tiles(self, points, MOST_TOUCHED * max(1, self.stack.frame_bytes)):
-            self._place(self.stored(tile), (*tile, *cut), out[placed(tile, points)])
-            for path in self.files() if self.storage.maps else ():
-                self.storage.release(path)
+    def _read_little(self, points: Box, cut: Box, out: np.ndarray | None) -> np.ndarray:
+        """Read narrowed frames: of a local file, if none is blank, one by one through one handle."""
+        stack, shown = self.stack, self.navigation.part(points)
+        if (
+            len(stack.pieces) > 1
+            or self.storage.backend not in ("mmap", "buffered")
+            or shown.first < 0
+            or shown.last >= stack.count
+        ):
+            return self.read((*points, *cut), out)
+        begin = stack.pieces[0].offset + stack.frame_header
+        places = (begin + shown.frames().reshape(-1) * stack.stride).tolist()
+        buffer = self.storage.gather(stack.pieces[0].path, places, stack.frame_bytes)
+        packed = replace(self, stack=replace(stack, frame_header=0, frame_footer=0))
+        if out is None:
+            out = np.empty(tuple(map(count_of, (*points, *cut))), self.dtype)
+        place = tuple(slice(0, n) for n in shown.shape)
+        packed._place([(place, Navigation.of(shown.shape), buffer, 0, 0)], (*points, *cut), out)
+        return out
 
     def read_many(self, reads: Sequence[tuple[Box, np.ndarray]]) -> None:
         """Read several boxes, each into an array; from remote files with one request for all."""

@@ -14,18 +14,29 @@ from .pixels import Box, Pixels, count_of
 
 @dataclass(frozen=True)
 class Permuted(Pixels):
-    """Pixels with their axes in another order; ``order[k]`` is the inner axis that becomes axis `k`."""
+    """Pixels with their axes in another order; ``order[k]`` is the inner axis that becomes axis `k`.
+
+    Parameters
+    ----------
+    inner
+        Pixels as stored.
+    order
+        Inner axes in the new order.
+    frame_ndim
+        How many of the last axes make a frame then; default: as many as in the inner pixels.
+    """
 
     inner: Pixels
     order: tuple[int, ...]
+    frame_ndim: int = -1
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype = field(init=False)
-    frame_ndim: int = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.inner.shape[k] for k in self.order))
         object.__setattr__(self, "dtype", self.inner.dtype)
-        object.__setattr__(self, "frame_ndim", self.inner.frame_ndim)
+        if self.frame_ndim < 0:
+            object.__setattr__(self, "frame_ndim", self.inner.frame_ndim)
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box."""
