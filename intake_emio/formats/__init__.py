@@ -124,6 +124,16 @@ FORMATS = (
         detection="first bytes 00 04 40 00, or a .hdr with a section [measurementInfo]",
     ),
     Format(
+        "hdf5",
+        "HDF5: HyperSpy, EMD, NeXus, DECTRIS …",
+        f"{_HERE}.hdf5",
+        source="HDF5Source",
+        extensions=(".h5", ".hdf5", ".hdf", ".he5", ".nxs", ".nx5", ".nexus", ".emd", ".de5", ".hspy", ".nc", ".nc4"),
+        magic=tuple((at, b"\x89HDF\r\n\x1a\n") for at in (0, 512, 1024, 2048)),
+        recognise="is_hdf5",
+        detection="signature \\x89HDF at byte 0, or behind a user block",
+    ),
+    Format(
         "k2is",
         "Gatan K2 IS raw capture",
         f"{_HERE}.k2is",

@@ -1,0 +1,424 @@
+"""What a layout of HDF5 files says about an array, and the arrays of files that follow no layout.
+
+A layout is a function that takes the open file and returns the arrays it knows, the one to open first. Each says which
+dataset it is, what its axes are, and what is known of them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..axes import Calibration, Labels, Scale, default_axes
+from ..errors import ArgumentError, EmioWarning
+from . import _hyperspy
+from ._hdf5_files import Place, Tree, attributes, number, text
+
+COLOURS = ("r", "g", "b", "a")
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of a file.
+
+    Parameters
+    ----------
+    place
+        Where the dataset is.
+    name
+        Path by which it is listed and chosen.
+    title
+        What the file calls it.
+    axes
+        A letter for each stored axis, or empty: by position. With colours, these are one more.
+    order
+        How the axes are presented, if in another order; axes of length 1 that it lacks are dropped.
+    signal
+        How many of the last presented axes make a frame; `None`: as the user says.
+    calibration, acquisition, header
+        See `Image`.
+    attrs
+        Of the image.
+    further
+        Datasets that belong behind it: along the first axis, or stacked along `stack`.
+    stack
+        Letter of the new first axis along which `further` are stacked.
+    frames
+        How many frames there should be, and how they are arranged, if the file says that elsewhere.
+    """
+
+    place: Place
+    name: str
+    title: str = ""
+    axes: str = ""
+    order: str = ""
+    signal: int | None = None
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    acquisition: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    further: tuple[Place, ...] = ()
+    stack: str = ""
+    frames: tuple[int, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the dataset."""
+        return tuple(self.place.thing.shape)
+
+    @property
+    def size(self) -> int:
+        """Elements of the dataset."""
+        return int(np.prod(self.shape, dtype=object))
+
+
+def is_pixels(dataset: Any, least: int = 1) -> bool:
+    """Whether a dataset can be an image: numbers, `least` axes or more, none of them empty."""
+    shape = dataset.shape
+    return bool(shape) and len(shape) >= least and 0 not in shape and element(dataset) is not None
+
+
+def element(dataset: Any) -> tuple[np.dtype, np.dtype | None] | None:
+    """Type of the elements, and what they are made of if they are records; `None` if they are no pixels.
+
+    Pairs of a real and an imaginary part, as Velox and others write them, are complex numbers; red, green and blue are
+    colours.
+    """
+    try:
+        dtype = dataset.dtype
+    except (TypeError, ValueError):
+        return None
+    if dtype.kind in "biufc":
+        return np.dtype(dtype.str), None  # without what h5py notes about enumerations
+    if dtype.names is None:
+        return None
+    members = [dtype[name] for name in dtype.names]
+    first = members[0]
+    if first.kind not in "iuf" or any(m != first for m in members) or dtype.itemsize != len(members) * first.itemsize:
+        return None
+    names = [name.lower() for name in dtype.names]
+    if names in ([*COLOURS[:3]], [*COLOURS]):
+        return dtype, first
+    parts = [name[0] for name in names]
+    if parts == ["r", "i"] and first.kind == "f" and first.itemsize in (4, 8):
+        return dtype, np.dtype(f"{first.byteorder}c{2 * first.itemsize}")
+    return None
+
+
+def colours(dataset: Any) -> int:
+    """How many colours an element has; 0 if it has none."""
+    found = element(dataset)
+    if found is None or found[1] is None or found[1].kind == "c":
+        return 0
+    return len(dataset.dtype.names)
+
+
+def along(values: Any, size: int, unit: Any) -> Calibration | None:
+    """Calibration of an axis from the vector that belongs to it; `None` if it says nothing.
+
+    Examples
+    --------
+    >>> along(np.array([0.5, 0.75]), 10, "nm")
+    Scale(step=0.25, units='nm', origin=0.5)
+    >>> along(np.array([1.0, 2.0, 4.0]), 3, "s")
+    Labels(labels=(1.0, 2.0, 4.0), units='s')
+    """
+    vector = np.asarray(values)
+    spelled = _hyperspy.units(unit)
+    if vector.ndim != 1 or vector.size not in (size, 2) or (vector.size == 2 and size == 1):
+        return None
+    if vector.dtype.kind in "OSU":
+        return Labels(tuple(text(v) for v in vector)) if vector.size == size else None
+    if vector.dtype.kind not in "iuf" or not np.isfinite(vector).all():
+        return None
+    noise = 8 * np.finfo("f4").eps if vector.dtype == np.float32 else 1e-9
+    exact = vector.astype("f8")
+    if exact.size == 1:
+        return Labels((float(exact[0]),), spelled)
+    step = (exact[-1] - exact[0]) / (exact.size - 1)
+    even = np.abs(np.diff(exact) - step).max() <= 1e-6 * abs(step) + noise * np.abs(exact).max()
+    if step == 0:
+        return None
+    if not even:
+        return Labels(tuple(exact.tolist()), spelled)
+    origin = float(exact[0])
+    return None if (step, origin, spelled) == (1.0, 0.0, None) else Scale(float(step), spelled, origin)
+
+
+def positional(ndim: int, signal: int, has_colours: bool = False) -> str:
+    """Names of axes that have none."""
+    if has_colours:
+        return positional(ndim, min(signal, ndim)) + "c"
+    if ndim - signal == 4 and signal == 2:
+        return "ityxvu"
+    return default_axes(max(0, ndim - signal), min(signal, ndim))
+
+
+def small(place: Place | None) -> np.ndarray | None:
+    """Values of a dataset that is small (a vector, a scalar), as an array; `None` if it cannot be read."""
+    if place is None or not place.is_dataset or place.thing.size is None or place.thing.size > 1 << 20:
+        return None
+    try:
+        return np.asarray(place.thing[()])
+    except (OSError, TypeError, ValueError, RuntimeError):
+        return None
+
+
+# Files without a layout, and netCDF-4 --------------------------------------------------------------------------------
+
+
+def generic(tree: Tree, signal: int) -> list[Array]:
+    """All datasets that can be images: largest stack of frames first, single frames behind."""
+    found = [labelled(tree, place, name) for name, place in tree.walk() if is_pixels(place.thing, signal)]
+    images = [array for array in found if not _is_scale(array.place.thing)]
+    return sorted(images, key=lambda a: (len(a.shape) <= signal, -a.size, a.name))
+
+
+def labelled(tree: Tree, place: Place, name: str, signal: int | None = None) -> Array:
+    """Return a dataset as an array, with what HDF5's own dimension scales say of its axes."""
+    dataset = place.thing
+    names = [dim.label for dim in dataset.dims] if dataset.shape else []
+    vectors: dict[int, tuple[np.ndarray, Any]] = {}
+    for k, dim in enumerate(dataset.dims if dataset.shape else ()):
+        scale = _attached(dim)
+        if scale is None:
+            continue
+        label = str(scale.name or "").rsplit("/", 1)[-1]
+        names[k] = names[k] or label
+        note = text(scale.attrs.get("NAME", ""))
+        if note.startswith("This is a netCDF dimension but not a netCDF variable") or scale.shape != (
+            dataset.shape[k],
+        ):
+            continue
+        vectors[k] = np.asarray(scale[()]), scale.attrs.get("units")
+    known = "".join(names)
+    ours = len(known) == len(names) == len(set(known)) and all(len(n) == 1 and n in "itczyxvu" for n in names)
+    axes = known if ours and names else ""
+    attrs = {}
+    if "scale_factor" in dataset.attrs or "add_offset" in dataset.attrs:
+        attrs = {k: number(dataset.attrs[k]) for k in ("scale_factor", "add_offset") if k in dataset.attrs}
+    header: dict[str, Any] = {"attributes": attributes(dataset)}
+    if any(names):
+        header["dimensions"] = names
+    by_axis = {k: along(v, dataset.shape[k], None if u is None else text(u)) for k, (v, u) in vectors.items()}
+    return Array(
+        place,
+        name,
+        axes=axes,
+        calibration=_Positions({k: c for k, c in by_axis.items() if c is not None}),
+        header=header,
+        attrs=attrs,
+        signal=signal,
+    )
+
+
+class _Positions(dict[Any, Calibration]):
+    """Calibration by the number of the stored axis, because letters are given later."""
+
+
+def by_letter(calibration: Mapping[Any, Calibration], axes: str) -> dict[str, Calibration]:
+    """Calibration by letter, whether it was given by letter or by the number of the stored axis."""
+    return {axes[k] if isinstance(k, int) else k: c for k, c in calibration.items()}
+
+
+def _attached(dim: Any) -> Any:
+    """First dimension scale of an axis; `None` if there is none, or it cannot be followed."""
+    try:
+        return dim[0] if len(dim) else None
+    except (OSError, RuntimeError, KeyError, ValueError):
+        return None
+
+
+def _is_scale(dataset: Any) -> bool:
+    return text(dataset.attrs.get("CLASS", "")) == "DIMENSION_SCALE" if "CLASS" in dataset.attrs else False
+
+
+# abTEM ---------------------------------------------------------------------------------------------------------------
+
+
+def abtem(tree: Tree) -> list[Array]:
+    """Arrays of abTEM: `array`, with `sampling`, `units` and `offsets` per axis; the first axis counts as rows."""
+    place = tree.get("array")
+    steps, unit, origins = (small(tree.get(name)) for name in ("sampling", "units", "offsets"))
+    if place is None or not is_pixels(place.thing):
+        return []
+    ndim = len(place.thing.shape)
+    axes = positional(ndim, min(2, ndim))
+    calibration: dict[str, Calibration] = {}
+    if steps is not None and steps.size == ndim:
+        for k, axis in enumerate(axes):
+            step = number(steps.reshape(-1)[k])
+            written = text(unit.reshape(-1)[k]) if unit is not None and unit.size == ndim else None
+            origin = number(origins.reshape(-1)[k]) if origins is not None and origins.size == ndim else 0.0
+            if step:
+                calibration[axis] = Scale(step, _hyperspy.units(written), origin or 0.0)
+    return [Array(place, "/array", axes=axes, signal=min(2, ndim), calibration=calibration)]
+
+
+def is_abtem(tree: Tree) -> bool:
+    """Whether a file is abTEM's."""
+    return all(tree.root.thing.get(name, getlink=True) is not None for name in ("array", "sampling", "units"))
+
+
+# HyperSpy ------------------------------------------------------------------------------------------------------------
+
+
+def is_hyperspy(tree: Tree) -> bool:
+    """Whether a file is HyperSpy's."""
+    root = tree.root.thing
+    return text(root.attrs.get("file_format", "")) == "HyperSpy" or bool(_experiments(tree))
+
+
+def _experiments(tree: Tree) -> list[tuple[str, Place]]:
+    top = tree.get("Experiments")
+    if top is None or top.is_dataset:
+        return []
+    found = [(name, tree.get(f"Experiments/{name}/data")) for name in list(top.thing)[:1000]]
+    return [(name, place) for name, place in found if place is not None and place.is_dataset]
+
+
+def hyperspy(tree: Tree) -> list[Array]:
+    """Signals of a HyperSpy file, the largest first."""
+    arrays = [_signal(tree, name, place) for name, place in _experiments(tree) if is_pixels(place.thing)]
+    return sorted(arrays, key=lambda a: (-a.size, a.name))
+
+
+def _signal(tree: Tree, name: str, place: Place) -> Array:
+    base = f"/Experiments/{name}"
+    group = tree.get(base)
+    shape = place.thing.shape
+    metadata = decoded(tree, tree.get(f"{base}/metadata") or tree.get(f"{base}/mapped_parameters"))
+    original = decoded(tree, tree.get(f"{base}/original_metadata") or tree.get(f"{base}/original_parameters"))
+    axes = [_axis(tree, base, k, len(shape)) for k in range(len(shape))]
+    record_by = metadata.get("record_by") or metadata.get("Signal", {}).get("record_by")
+    flags = [axis.get("navigate") for axis in axes]
+    if any(flag is None for flag in flags):  # before HyperSpy 1.0
+        signal = {"image": 2, "spectrum": 1}.get(str(record_by), len(shape))
+        flags = [k < len(shape) - signal for k in range(len(shape))]
+    for k, axis in enumerate(axes):
+        if axis.get("size") not in (None, shape[k]):
+            warnings.warn(
+                f"{tree.file}: {base}/data has {shape[k]} pixels along axis {k}, and its description says "
+                f"{axis['size']}",
+                EmioWarning,
+                stacklevel=5,
+            )
+    names = [axis.get("name") for axis in axes]
+    unit_names = [_hyperspy.units(axis.get("units")) for axis in axes]
+    letters, order, signal = _hyperspy.letters(names, unit_names, [bool(f) for f in flags])
+    if "stack_element" in names and "i" not in letters:
+        k = names.index("stack_element")
+        letters, order = letters.replace(letters[k], "i"), order.replace(letters[k], "i")
+    found = {a: _hyperspy.calibration(axis) for a, axis in zip(letters, axes, strict=True)}
+    header = {
+        "experiment": name,
+        "axis_names": names,
+        "metadata": metadata,
+        "original_metadata": original,
+        **(attributes(group.thing) if group else {}),
+    }
+    return Array(
+        place,
+        f"{base}/data",
+        title="" if name == "__unnamed__" else name,
+        axes=letters,
+        order=order,
+        signal=signal,
+        calibration={a: c for a, c in found.items() if c is not None},
+        acquisition=_hyperspy.acquisition(metadata),
+        header=header,
+    )
+
+
+def _axis(tree: Tree, base: str, number_: int, count: int) -> dict[str, Any]:
+    group = tree.get(f"{base}/axis-{number_}") or tree.get(f"{base}/_list_{count}_axes/{number_}")
+    if group is None:
+        return {}
+    axis = {k: None if v == "_None_" else v for k, v in attributes(group.thing).items()}
+    if axis.get("_type") == "FunctionalDataAxis" or "expression" in axis:
+        warnings.warn(
+            f"{tree.file}: axis {number_} is the function {axis.get('expression')!r}, which is not evaluated: it has "
+            "no coordinate",
+            EmioWarning,
+            stacklevel=6,
+        )
+        axis["scale"] = 0
+    values = small(tree.get("axis", group))
+    if values is not None and values.ndim == 1 and values.dtype.kind in "iuf":
+        axis["axis"] = values.tolist()
+    return axis
+
+
+def decoded(tree: Tree, group: Place | None, deep: int = 0) -> dict[str, Any]:
+    """Tree of groups, attributes and small arrays as a dictionary, with the types that its keys spell."""
+    if group is None or group.is_dataset or deep > 16:
+        return {}
+    found: dict[str, Any] = {}
+    for key, value in attributes(group.thing).items():
+        _put(found, key, None if value == "_None_" else value)
+    for key in list(group.thing)[:1000]:
+        place = tree.get(key, group)
+        if place is None:
+            continue
+        if place.is_dataset:
+            values = small(place)
+            if values is not None and values.size <= 1000 and not key.startswith(("_ragged_shapes", "ragged_shapes")):
+                _put(
+                    found,
+                    key,
+                    values.tolist() if values.dtype.kind in "biuf" else [text(v) for v in values.reshape(-1)],
+                )
+        elif key.startswith("_sig_"):
+            found[key.removeprefix("_sig_")] = "a signal that is not read"
+        else:
+            _put(found, key, decoded(tree, place, deep + 1))
+    return found
+
+
+def _put(found: dict[str, Any], key: str, value: Any) -> None:
+    for prefix in ("_list_empty_", "_tuple_empty_"):
+        if key.startswith(prefix):
+            found[key.removeprefix(prefix)] = []
+            return
+    for prefix in ("_list_", "_tuple_"):
+        if key.startswith(prefix):
+            rest = key.removeprefix(prefix)
+            count, _, name = rest.partition("_")
+            if count.isdigit() and isinstance(value, dict):
+                rest, value = name, [value[k] for k in sorted(value, key=_number)]
+            found[rest] = value
+            return
+    if key.startswith("_bs_"):  # may be a pickle: never loaded
+        found[key.removeprefix("_bs_")] = "bytes that are not read"
+        return
+    for prefix in ("_datetime_date", "_datetime_time"):
+        if key.startswith(prefix):
+            import re
+
+            numbers = [int(n) for n in re.findall(r"\d+", str(value))]
+            separator = "-" if prefix.endswith("date") else ":"
+            found[key.removeprefix(prefix).lstrip("_") or prefix.removeprefix("_datetime_")] = separator.join(
+                f"{n:02d}" for n in numbers[:3]
+            )
+            return
+    found[key] = value
+
+
+def _number(key: str) -> tuple[int, str]:
+    return (int(key), "") if key.isdigit() else (1 << 30, key)
+
+
+def listing(arrays: Sequence[Array]) -> str:
+    """Say what there is, for messages."""
+    shown = [f"{a.name} {a.shape} {a.place.thing.dtype}" for a in arrays[:12]]
+    return "; ".join(shown) + (f" and {len(arrays) - 12} more" if len(arrays) > 12 else "")
+
+
+def refuse(tree: Tree, arrays: Sequence[Array], what: str) -> ArgumentError:
+    """Error for a `ds_path` that cannot be used."""
+    there = f"it holds {listing(arrays)}" if arrays else "it holds no array of numbers that could be an image"
+    return ArgumentError(f"{tree.file}: {what}; {there}")

@@ -1,0 +1,167 @@
+"""What HyperSpy's files have in common, whatever holds them: axes, units, and where facts stand in the metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..axes import Calibration, Labels, Scale
+
+NOTHING = {"", "px", "pixel", "pixels", "pixel(s)", "<undefined>", "undefined", "_none_", "none", "t.undefined"}
+ANGSTROM = {"A", "\u00c5", "\u212b", "angstrom", "Angstrom", "ångström"}
+TIMES = {"t", "time", "frame time", "frame_time"}
+TIME_UNITS = {"s", "ms", "us", "µs", "min", "h"}
+DEPTHS = {"z", "depth", "height", "thickness", "volume"}
+LENGTH_UNITS = {"m", "mm", "cm", "µm", "nm", "pm", "angstrom"}
+
+
+def units(written: Any) -> str | None:
+    """Units as pint and UDUNITS read them; `None` for pixels and nothing.
+
+    Examples
+    --------
+    >>> units("$A^{-1}$"), units("[n_m^-1]"), units("[m_rad] [e_V]"), units("1 / nm"), units("px")
+    ('1/angstrom', '1/nm', 'mrad eV', '1/nm', None)
+    """
+    if written is None:
+        return None
+    raw = str(written).strip()
+    parts = re.findall(r"\[([^\]]*)\]", raw)
+    if parts:  # Berkeley EMD: prefix and unit joined by an underscore
+        raw = " ".join(part.replace("_", "") for part in parts).strip()
+    raw = raw.replace("$", "").replace("{", "").replace("}", "").strip()
+    if raw.lower() in NOTHING:
+        return None
+    inverse = re.fullmatch(r"(?:1\s*/\s*(.+)|(.+?)\s*\^\s*-1)", raw)
+    if inverse:
+        return f"1/{_unit((inverse[1] or inverse[2]).strip())}"
+    return _unit(raw)
+
+
+def _unit(name: str) -> str:
+    if name in ANGSTROM:
+        return "angstrom"
+    return {"um": "µm", "\u03bcm": "µm", "micron": "µm", "us": "µs"}.get(name, name)
+
+
+def letters(
+    names: Sequence[str | None], unit_names: Sequence[str | None], navigate: Sequence[bool]
+) -> tuple[str, str, int]:
+    """Letters of axes, from their names and which of them navigate.
+
+    Returns
+    -------
+    letters
+        In the order of the array.
+    order
+        The same with the navigation axes in front.
+    signal
+        How many signal axes there are.
+
+    Examples
+    --------
+    >>> letters([None, None, "kx", "ky"], [None] * 4, [True, True, False, False])
+    ('yxvu', 'yxvu', 2)
+    >>> letters(["Energy", "y", "x"], ["eV", "nm", "nm"], [False, True, True])
+    ('cyx', 'yxc', 1)
+    """
+    navigation = [k for k, flag in enumerate(navigate) if flag]
+    signal = [k for k, flag in enumerate(navigate) if not flag]
+    if not signal:  # a transposed signal
+        navigation, signal = navigation[:-2], navigation[-2:]
+    elif len(signal) > 2:  # HyperSpy's BaseSignal
+        navigation, signal = sorted(navigation + signal[:-2]), signal[-2:]
+    given = [str(name).lower() if name else "" for name in names]
+    found = _own_names([given[k] for k in navigation], [given[k] for k in signal])
+    if found is None:
+        found = _by_position([(given[k], unit_names[k]) for k in navigation], len(signal))
+    by_axis = dict(zip(navigation + signal, found, strict=True))
+    return "".join(by_axis[k] for k in range(len(names))), found, len(signal)
+
+
+def _own_names(navigation: list[str], signal: list[str]) -> str | None:
+    """Names that are letters of ours already, each in its role."""
+    together = navigation + signal
+    if len(set(together)) != len(together) or not all(len(n) == 1 and n in "itczyxvu" for n in together):
+        return None
+    if any(n in "vu" for n in navigation) or set(signal) not in ({"y", "x"}, {"v", "u"}, {"c"}):
+        return None
+    return "".join(together)
+
+
+def _by_position(navigation: list[tuple[str, str | None]], signal: int) -> str:
+    first = "i"
+    if navigation:
+        name, unit = navigation[0]
+        first = "t" if name in TIMES or unit in TIME_UNITS else "z" if name in DEPTHS else "i"
+        if signal == 1 and len(navigation) == 1 and first == "i" and (name == "x" or unit in LENGTH_UNITS):
+            first = "x"
+    if signal == 2:
+        if len(navigation) < 2:
+            return first[: len(navigation)] + "yx"
+        end = "yxvu"
+    else:
+        end = "yxc" if len(navigation) > 1 else "c"
+    extra = len(navigation) - (2 if len(navigation) > 1 else 0)
+    second = "t" if first != "t" else "i"
+    spare = [first, second, *(a for a in "zabdefghjk" if a not in (first, second))]
+    return "".join(spare[:extra]) + end
+
+
+def calibration(axis: Mapping[str, Any]) -> Calibration | None:
+    """Calibration of an axis' dictionary; `None` if there is none.
+
+    Examples
+    --------
+    >>> calibration({"scale": 0.5, "offset": 2, "units": "nm"})
+    Scale(step=0.5, units='nm', origin=2.0)
+    """
+    unit = units(axis.get("units"))
+    values = axis.get("axis")
+    if values is not None:
+        return Labels(tuple(float(v) for v in values), unit)
+    try:
+        step, origin = float(axis.get("scale", 1)), float(axis.get("offset", 0))
+    except (TypeError, ValueError):
+        return None
+    if step == 0 or step - step or origin - origin or (step == 1 and origin == 0 and unit is None):
+        return None
+    return Scale(step, unit, origin)
+
+
+def acquisition(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Vendor-neutral facts of HyperSpy's metadata, of any version of its files."""
+    root = metadata.get("Acquisition_instrument", metadata)
+    microscope = _dict(root, "TEM") or _dict(root, "SEM")
+    general = {**{k: metadata[k] for k in ("title", "date", "time") if k in metadata}, **_dict(metadata, "General")}
+    detector = _dict(microscope, "Detector")
+    stage = _dict(microscope, "Stage")
+    facts = {
+        "beam_energy": microscope.get("beam_energy"),
+        "camera_length": microscope.get("camera_length"),
+        "magnification": microscope.get("magnification"),
+        "convergence_angle": microscope.get("convergence_angle"),
+        "instrument": microscope.get("microscope"),
+        "exposure_time": _seconds(_dict(detector, "Camera"), "exposure"),
+        "dwell_time": _seconds(_dict(detector, "EELS"), "dwell_time"),
+        "stage": {k: v for k, v in stage.items() if isinstance(v, int | float)} or None,
+        "title": general.get("title"),
+    }
+    if general.get("date"):
+        time, zone = str(general.get("time") or ""), str(general.get("time_zone") or "")
+        zone = zone if re.fullmatch(r"[+-]\d\d:\d\d|Z", zone) else ""
+        facts["start_time"] = str(general["date"]) + (f"T{time}{zone}" if time else "")
+    return {name: fact for name, fact in facts.items() if fact not in (None, "", {}, "__unnamed__")}
+
+
+def _seconds(facts: Mapping[str, Any], name: str) -> Any:
+    """Time in seconds; old files say beside it that they mean milliseconds."""
+    value = facts.get(name)
+    milli = facts.get(f"{name}_units") == "ms"
+    return float(f"{value * 1e-3:.12g}") if milli and isinstance(value, int | float) else value
+
+
+def _dict(mapping: Any, key: str) -> dict[str, Any]:
+    found = mapping.get(key) if isinstance(mapping, Mapping) else None
+    return dict(found) if isinstance(found, Mapping) else {}
