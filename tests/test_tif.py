@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import warnings
+from types import SimpleNamespace
 
 import dask
 import fsspec
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 
 from intake_emio import detect, imload
+from intake_emio.axes import Scale
 from intake_emio.errors import (
     ArgumentError,
     EmioError,
@@ -23,6 +25,7 @@ from intake_emio.errors import (
     StorageError,
     TruncatedError,
 )
+from intake_emio.formats._tif_vendors import Page, jeol, olympus, tvips
 from intake_emio.formats.tif import TifSource, name_axes
 from intake_emio.frames.pages import Pages
 
@@ -172,6 +175,65 @@ def test_a_file_worked_by_hand_is_read(tmp_path):
     ds = imload(tmp_path / "hand.tif")
     assert ds.image.values.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert not ds.coords
+
+
+def test_imagej_stacks_beyond_the_reach_of_their_directory_are_read(tmp_path):
+    """20 frames of 256 MiB behind the first strip: the file is sparse, and takes no room on the disk."""
+    side, count = 16384, 20
+    said = f"ImageJ=1.54\nimages={count}\nslices={count}\n"
+    content = bytearray(encode_tif([np.zeros((2, 2), "u1")], {
+        256: (LONG, [side]), 257: (LONG, [side]), 278: (LONG, [side]), 279: (LONG, [side**2]),
+        273: (LONG, [4096]), 270: (ASCII, said),
+    }))  # fmt: skip
+    path = tmp_path / "large.tif"
+    with path.open("wb") as file:
+        file.write(content)
+        file.truncate(4096 + count * side**2)
+        file.seek(4096 + 19 * side**2 + 5 * side + 7)
+        file.write(b"\x2a")
+    ds = imload(path)
+    assert dict(ds.image.sizes) == {"z": count, "y": side, "x": side}
+    assert ds.image[19, 4:7, 6:9].values.tolist() == [[0, 0, 0], [0, 42, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_imagej_counts_that_do_not_agree_make_a_plain_stack(tmp_path, compression):
+    pixels = ramps(6, 8, 10)
+    with tifffile.TiffWriter(tmp_path / "image.tif") as tiff:
+        for number, page in enumerate(pixels):
+            said = "ImageJ=1.54\nimages=6\nframes=2\nslices=2\n" if number == 0 else None
+            tiff.write(page, description=said, metadata=None, compression=compression, photometric="minisblack")
+    with pytest.warns(EmioWarning, match="frames x slices x channels are 4, but there are 6 images"):
+        ds = imload(tmp_path / "image.tif")
+    assert axes(ds) == "iyx"
+    np.testing.assert_array_equal(ds.image, pixels)
+
+
+def test_tiles_of_which_nothing_is_stored_are_empty(written):
+    pixels = np.zeros((64, 64), "u2")
+    pixels[20:30, 40:50] = 7
+    path = written(pixels, tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        counts = tiff.pages[0].tags[325]
+        empty = counts.valueoffset, tiff.pages[0].databytecounts
+    content = bytearray(path.read_bytes())
+    size = counts.valuebytecount // len(empty[1])
+    content[empty[0] : empty[0] + size] = bytes(size)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(imload(path).image, pixels)
+
+
+def test_jpeg_tiles_are_read_as_tifffile_reads_them(written):
+    path = written(ramps(40, 50, dtype="u1"), tile=(32, 32), compression="jpeg")
+    np.testing.assert_array_equal(imload(path).image[5:37, 20:].values, tifffile.imread(path)[5:37, 20:])
+
+
+def test_volumes_of_one_directory_are_read(written):
+    pixels = ramps(5, 40, 48)
+    path = written(pixels, volumetric=True, tile=(2, 16, 16), compression="zlib")
+    ds = imload(path)
+    assert axes(ds) == "zyx"
+    np.testing.assert_array_equal(ds.image[1:4, 10:20, 7].values, pixels[1:4, 10:20, 7])
 
 
 def test_pages_at_uneven_distances_are_found(encoded):
@@ -523,6 +585,44 @@ def test_a_note_about_something_else_is_ignored(encoded):
     assert not imload(path).coords
 
 
+def spoken(**tags):
+    """Page of one vendor, for what no real file shows."""
+    values = {int(code[1:]): SimpleNamespace(value=value) for code, value in tags.items()}
+    page = SimpleNamespace(tags=values, imagewidth=20, imagelength=12, description=tags.get("t270", ""))
+    return Page(None, None, page, "yx", (12, 20), "generic", 0)
+
+
+def test_tvips_units_are_trusted_in_imaging_only():
+    said = {"Version": 2, "TemMode": 0, "PixelSizeX": 1.5, "PixelSizeY": 2.5, "TemMagnification": 500.0}
+    assert tvips(spoken(t37706=said)).calibration == {"x": Scale(1.5, "nm"), "y": Scale(2.5, "nm")}
+    pattern = tvips(spoken(t37706={**said, "TemMode": 3}, t282=(7038270, 1), t296=3))
+    assert not pattern.calibration
+    assert pattern.final  # the resolution tags are not asked either
+    assert pattern.acquisition["camera_length"] == 500
+
+
+def test_tvips_version_1_is_calibrated_by_its_resolution():
+    found = tvips(spoken(t37706={"Version": 1}, t282=(7038270, 1), t283=(7038270, 1))).calibration
+    assert found["x"].step == pytest.approx(1.4208, abs=1e-4)
+    assert found["x"].units == "nm"
+
+
+def test_olympus_sizes_are_in_metres():
+    said = {"pixelsizex": 2e-9, "pixelsizey": 3e-9, "magnification": 5000.0, "cameraname": "Veleta"}
+    found = olympus(spoken(t33560=said))
+    assert found.calibration == {"x": Scale(2e-9, "m"), "y": Scale(3e-9, "m")}
+    assert found.acquisition["detector"] == "Veleta"
+
+
+def test_jeol_scanning_images_are_not_calibrated():
+    report = "<TemReporter><Eos><EosMode>eosASID</EosMode></Eos><ImageFormingSystem><ModeString>MAG</ModeString>"
+    report += "<SelectorValue>1000</SelectorValue></ImageFormingSystem></TemReporter>"
+    assert not jeol(spoken(t271="JEOL Ltd.", t270=report, t282=(93, 1), t283=(93, 1), t296=2)).calibration
+    imaging = report.replace("eosASID", "eosTEM")
+    found = jeol(spoken(t271="JEOL Ltd.", t270=imaging, t282=(93, 1), t283=(93, 1), t296=2)).calibration
+    assert found["x"].step == pytest.approx(0.0254e9 / 93 / 1000)
+
+
 def test_our_own_note_is_read_first(written):
     note = {
         "version": 1, "axes": "iyx",
@@ -620,6 +720,18 @@ def test_cut_files_are_refused_when_they_are_opened(encoded, written):
     packed.write_bytes(content[: last + 100])
     with pytest.raises(TruncatedError, match=r"image\.tif: the directory of page 1 should be at byte"):
         imload(packed)
+
+
+@pytest.mark.parametrize(
+    "said", ["ImageJ=1.54\nimages=5\nslices=5\n", '{"shape": [5, 12, 20], "axes": "ZYX", "truncated": true}']
+)
+def test_stacks_of_one_directory_that_are_cut_are_refused(encoded, said):
+    path = encoded([RAMP], {270: (ASCII, said), 273: (LONG, [4096])})
+    path.write_bytes(path.read_bytes().ljust(4096 + 5 * 480, b"\1"))
+    assert imload(path).image.shape == (5, 12, 20)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(TruncatedError, match=r"image\.tif: page 3 of 5 is cut"):
+        imload(path)
 
 
 @pytest.mark.parametrize("strips", [1, 3])

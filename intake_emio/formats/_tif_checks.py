@@ -138,6 +138,20 @@ def check_page(file: File, level: TiffPageSeries) -> None:
         raise HeaderError(f"{file}: no image in the file: its shape is {tuple(level.shape)}")
 
 
+def check_imagej(file: File, tiff: TiffFile, series: TiffPageSeries) -> None:
+    """Refuse ImageJ stacks of one directory that end early: tifffile takes them for single images."""
+    said = (tiff.imagej_metadata or {}) if tiff.is_imagej else {}
+    page, images = series.keyframe, int(said.get("images", 1))
+    if series.kind in ("imagej", "ome") or not page.is_final or images <= len(tiff.pages) or is_gzipped(file.uri):
+        return
+    end = page.dataoffsets[0] + images * page.nbytes
+    if end > file.size:
+        whole = max(0, (file.size - page.dataoffsets[0]) // page.nbytes)
+        raise TruncatedError(
+            f"{file}: page {whole} of {images} is cut: pixels reach to byte {end}, but the file ends at {file.size}"
+        )
+
+
 def check_decodable(file: File, page: TiffPage) -> None:
     """Refuse compressions that nothing here can decode, before anybody waits for pixels."""
     import tifffile

@@ -31,6 +31,7 @@ from ..source import ImageSource
 from ._tif_checks import (
     MAGICS,
     check_decodable,
+    check_imagej,
     check_members,
     check_page,
     check_segments,
@@ -146,14 +147,15 @@ class TifSource(ImageSource):
             )
         level, keyframe = series.levels[self.level], series.keyframe
         check_page(file, level)
-        stored = level.axes.upper()
+        check_imagej(file, tiff, series)
+        stored, shape = level.axes.upper(), tuple(int(n) for n in level.shape)
+        images = _miscounted(file, tiff, series)
+        if images:
+            stored, shape = "I" + keyframe.axes, (images, *keyframe.shape)
         names = name_axes(stored, given="axes" in self._given_metadata, file=file)
-        if series.kind == "imagej" and not _imagej_agrees(file, tiff, series):
-            names = names if "t" not in names or "i" in names else names.replace("t", "i")
-        shape = tuple(int(n) for n in level.shape)
         account = account_of(Page(file, tiff, keyframe, names, shape, series.kind, number, self.force_read_resolution))
         names = "".join(account.renamed.get(a, a) for a in names)
-        pixels, depth = self._pixels(file, tiff, level, stored)
+        pixels, depth = self._pixels(file, tiff, level, stored, shape)
         names = self._names(names, depth, pixels)
         calibration = _calibration(names, pixels.shape, account, _ratios(series.levels[0], level))
         if "S" in stored:
@@ -174,17 +176,20 @@ class TifSource(ImageSource):
 
     # Pixels ---------------------------------------------------------------------------------------------------------
 
-    def _pixels(self, file: File, tiff: TiffFile, level: TiffPageSeries, stored: str) -> tuple[Pixels, int]:
+    def _pixels(
+        self, file: File, tiff: TiffFile, level: TiffPageSeries, stored: str, shape: tuple[int, ...]
+    ) -> tuple[Pixels, int]:
         """Return the pixels, and how many axes of navigation the file gives them."""
         page = level.keyframe
-        shape = tuple(int(n) for n in level.shape)
         plain = page.is_final and page.dtype is not None and page.dtype.kind != "b" and not is_gzipped(file.uri)
         offset = level.dataoffset if plain else None
         if offset is not None:
             depth = _frame_start(stored)
-            stack = _contiguous_stack(file, tiff, level, offset, shape[depth:])
+            stack = _contiguous_stack(file, tiff, level, offset, shape, depth)
             return self._frames(file, stack, shape[:depth], (file.stamp,)), depth
         pages = list(level.pages)
+        if shape != tuple(level.shape):
+            pages = list(tiff.pages)
         depth = len(shape) - page.ndim
         if depth < 0 or shape[depth:] != tuple(page.shape) or math.prod(shape[:depth]) != len(pages):
             raise HeaderError(
@@ -326,17 +331,20 @@ def _page_axes(file: File, page: TiffPage) -> tuple[int, ...]:
     return axes
 
 
-def _imagej_agrees(file: File, tiff: TiffFile, series: TiffPageSeries) -> bool:
-    """Whether ImageJ's frames, slices and channels are as many as its images; warns if not."""
+def _miscounted(file: File, tiff: TiffFile, series: TiffPageSeries) -> int:
+    """Return the number of ImageJ's images where it is not frames x slices x channels, and warn; else 0."""
     said = tiff.imagej_metadata or {}
-    claimed = math.prod(int(said.get(name, 1)) for name in ("frames", "slices", "channels"))
     images = int(said.get("images", 1))
-    if claimed in (1, images) or series.keyframe.samplesperpixel > 1:
-        return True
+    claimed = math.prod(int(said.get(name, 1)) for name in ("frames", "slices", "channels"))
+    if series.kind != "imagej" or images == 1 or claimed in (1, images) or series.keyframe.samplesperpixel > 1:
+        return 0
     warnings.warn(
-        f"{file}: ImageJ's frames x slices x channels are {claimed}, but there are {images} images", EmioWarning, 5
+        f"{file}: ImageJ's frames x slices x channels are {claimed}, but there are {images} images: they are a plain "
+        "stack",
+        EmioWarning,
+        5,
     )
-    return False
+    return images
 
 
 # Calibration and metadata --------------------------------------------------------------------------------------------
@@ -417,12 +425,12 @@ def _rank(series: TiffPageSeries) -> tuple[bool, int, bool, int]:
 
 
 def _contiguous_stack(
-    file: File, tiff: TiffFile, level: TiffPageSeries, offset: int, frame: tuple[int, ...]
+    file: File, tiff: TiffFile, level: TiffPageSeries, offset: int, shape: tuple[int, ...], depth: int
 ) -> FrameStack:
     """Frames one behind the other, such as ImageJ's, of which only the first has a directory."""
     dtype = np.dtype(level.dtype).newbyteorder(tiff.byteorder)
+    count, frame = math.prod(shape[:depth]), shape[depth:]
     frame_bytes = math.prod(frame) * dtype.itemsize
-    count = math.prod(int(n) for n in level.shape) // math.prod(frame)
     end = offset + count * frame_bytes
     if end > file.size:
         whole = max(0, (file.size - offset) // frame_bytes)

@@ -139,52 +139,49 @@ class Pages(Pixels):
     def _read_pages(
         self, tiff: TiffFile, path: str, pages: list[tuple[int, tuple[int, ...]]], cut: Box, out: np.ndarray
     ) -> None:
-        """Read a part of some pages of one file, each into its place."""
+        """Decode the segments that a part of some pages of one file touches, each into its place."""
         from tifffile import TiffFrame, TiffPage
 
         tiff.filehandle.seek(int(self.places[pages[0][0]]))
         page: TiffPage | TiffFrame
         page = keyframe = TiffPage(tiff, pages[0][0])
+        window = [slice(0, n, 1) for n in keyframe.shaped]
+        for axis, part in zip(self.axes, cut, strict=True):
+            window[axis] = part
+        numbers = _touched(keyframe, window)
+        missing = tuple(k for k in range(5) if k not in self.axes)
+        places: list[tuple[int, int]] = []
+        jobs: list[tuple[np.ndarray, int, dict[str, Any]]] = []
         for number, point in pages:
             if number != pages[0][0]:  # pages alike share everything but where their bytes are
                 page = TiffFrame(tiff, number, offset=int(self.places[number]), keyframe=keyframe)
             if len(page.dataoffsets) < count_segments(keyframe):
                 raise StorageError(f"{path}: page {number} has fewer strips or tiles than it needs")
             place: tuple[Any, ...] = (*point, ...)
-            self._read_page(path, page, keyframe, cut, out[place])
-
-    def _read_page(self, path: str, page: TiffPage | TiffFrame, keyframe: TiffPage, cut: Box, out: np.ndarray) -> None:
-        """Decode the segments that a part of a page touches into place."""
-        window = [slice(0, n, 1) for n in keyframe.shaped]
-        for axis, part in zip(self.axes, cut, strict=True):
-            window[axis] = part
-        target = np.expand_dims(out, tuple(k for k in range(5) if k not in self.axes))
-        numbers = _touched(keyframe, window)
-        jpeg = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if _is_jpeg(keyframe) else {}
-        for number, data in zip(numbers, self._fetch(path, page, numbers), strict=True):
+            target = np.expand_dims(out[place], missing)
+            jpeg = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader} if _is_jpeg(keyframe) else {}
+            places += [(page.dataoffsets[k], page.databytecounts[k]) for k in numbers]
+            jobs += [(target, k, jpeg) for k in numbers]
+        for (target, number, jpeg), data in zip(jobs, self._fetch(tiff, path, places), strict=True):
             pixels, corner, _ = keyframe.decode(data, number, **jpeg)
-            if pixels is None:
-                shape = (1, *segments_of(keyframe)[0])
-                pixels = np.broadcast_to(np.asarray(keyframe.nodata, self.dtype), shape)
+            if pixels is None:  # nothing is stored of it
+                pixels = np.broadcast_to(np.asarray(keyframe.nodata, self.dtype), segments_of(keyframe)[0])
             _place(pixels.reshape(1, *pixels.shape[-4:]), corner, window, target)
 
-    def _fetch(self, path: str, page: TiffPage | TiffFrame, numbers: list[int]) -> list[bytes | None]:
-        """Return the stored bytes of some segments; a segment without any is empty."""
-        places = [(page.dataoffsets[k], page.databytecounts[k]) for k in numbers]
-        found: list[bytes | None] = []
+    def _fetch(self, tiff: TiffFile, path: str, places: list[tuple[int, int]]) -> Iterator[bytes | None]:
+        """Yield the stored bytes of segments (first byte, how many); a segment without any is empty."""
         if is_gzipped(path):
             for start, count in places:
-                page.parent.filehandle.seek(start)
-                found.append(page.parent.filehandle.read(count) if count else None)
-            return found
+                tiff.filehandle.seek(start)
+                yield tiff.filehandle.read(count) if count else None
+            return
         buffers = iter(self.storage.fetch([(path, at, at + count) for at, count in places if count]))
         for at, count in places:
-            if not count:
-                found.append(None)
-                continue
-            buffer, base = next(buffers)
-            found.append(bytes(memoryview(buffer)[at - base : at - base + count]))
-        return found
+            if count:
+                buffer, base = next(buffers)
+                yield bytes(memoryview(buffer)[at - base : at - base + count])
+            else:
+                yield None
 
     def blank(self, points: Box) -> np.ndarray | None:
         """Which points of a box show no page."""
