@@ -391,6 +391,16 @@ def test_axes_have_our_names(stored, ours):
     assert name_axes(stored) == ours
 
 
+@pytest.mark.parametrize("how", [{}, {"compression": "zlib"}])
+def test_axes_of_length_one_are_dropped_but_not_rows_and_columns(written, how):
+    pixels = ramps(1, 3, 1, 6, 5)
+    assert axes(imload(written(pixels, metadata={"axes": "TZCYX"}, **how))) == "zyx"
+    line = imload(written(ramps(3, 1, 5), **how))
+    assert line.image.shape == (3, 1, 5)
+    column = imload(written(ramps(3, 5, 1), **how))
+    np.testing.assert_array_equal(column.image, ramps(3, 5))
+
+
 def test_unknown_axes_are_a_scan_or_must_be_named(written):
     pixels = ramps(2, 3, 4, 5)
     assert axes(imload(written(pixels))) == "yxvu"

@@ -148,7 +148,7 @@ class TifSource(ImageSource):
         level, keyframe = series.levels[self.level], series.keyframe
         check_page(file, level)
         check_imagej(file, tiff, series)
-        stored, shape = level.axes.upper(), tuple(int(n) for n in level.shape)
+        stored, shape = _without_single(level)
         images = _miscounted(file, tiff, series)
         if images:
             stored, shape = "I" + keyframe.axes, (images, *keyframe.shape)
@@ -188,7 +188,7 @@ class TifSource(ImageSource):
             stack = _contiguous_stack(file, tiff, level, offset, shape, depth)
             return self._frames(file, stack, shape[:depth], (file.stamp,)), depth
         pages = list(level.pages)
-        if shape != tuple(level.shape):
+        if math.prod(shape) != math.prod(level.shape):
             pages = list(tiff.pages)
         depth = len(shape) - page.ndim
         if depth < 0 or shape[depth:] != tuple(page.shape) or math.prod(shape[:depth]) != len(pages):
@@ -309,6 +309,13 @@ def name_axes(stored: str, *, given: bool = False, file: object = "TIFF") -> str
             name = next(a for a in "jklmnopqrst" if a not in names and a.upper() not in stored)
         names.append(name)
     return "".join(names)
+
+
+def _without_single(level: TiffPageSeries) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape of a series without axes of length 1, other than rows and columns."""
+    kept = "YXVU" if level.axes.upper().endswith("YXVU") else "YX"
+    pairs = [(a, int(n)) for a, n in zip(level.axes.upper(), level.shape, strict=True) if n > 1 or a in kept]
+    return "".join(a for a, _ in pairs), tuple(n for _, n in pairs)
 
 
 def _frame_start(stored: str) -> int:
