@@ -577,6 +577,20 @@ def test_files_cut_anywhere_are_refused(tmp_path, suffix):
 
 
 @BOTH
+def test_a_file_cut_inside_the_pixels_says_so(tmp_path, suffix):
+    path = write_dm(tmp_path / f"a{suffix}", DMImage(np.zeros((200, 300), "u2")))
+    path.write_bytes(path.read_bytes()[:50_000])
+    with pytest.raises(TruncatedError, match=r"ImageList.*not fully written"):
+        imload(path)
+
+
+def test_arrays_of_huge_arrays_are_refused(dm4):
+    pixels = Value([20, 20, 2, 2**31, 1], 2**32)
+    with pytest.raises(HeaderError, match="no pixels"):
+        one(dm4, DMImage(np.zeros((2, 2), "u2"), dimensions=[], more={"Data": pixels}))
+
+
+@BOTH
 def test_wrong_sizes_and_missing_ends_do_not_matter(tmp_path, suffix):
     image = DMImage(np.ones((2, 2), "u2"), more={"Calibrations": None})
     ds = one(tmp_path / f"a{suffix}", image, size=7, end=b"", tags={"ImageSourceList": None})

@@ -131,8 +131,8 @@ class DMImage:
             return np.dtype(PLAIN[kind]).name
         if kind in COLOURS:
             return "uint8"
-        packed = {OLD_TRANSFORM: "complex64", 27: "complex64", 28: "complex128"}
-        return packed[kind] if kind in packed else f"DataType {kind}"
+        packed: dict[int | None, str] = {OLD_TRANSFORM: "complex64", 27: "complex64", 28: "complex128"}
+        return packed.get(kind, f"DataType {kind}")
 
     def summary(self) -> dict[str, Any]:
         """What a list of images says about it."""
@@ -259,8 +259,10 @@ def read_images(file: File) -> tuple[list[DMImage], Mapping[str, Any]]:
             raise HeaderError(f"{file}: is {kind}; versions 3 and 4 are read: save it as .dm4 with Gatan's software")
     if not start:
         raise TruncatedError(f"{file}: is empty: not fully written or copied?")
-    order = read_header(file).order
-    tree = read_tags(file)
+    try:
+        order, tree = read_header(file).order, read_tags(file)
+    except TruncatedError as error:
+        raise TruncatedError(f"{error}: not fully written or copied?") from None
     thumbnails = {tag(entry, "ImageIndex") for entry in members(tag(tree, "Thumbnails"))}
     images = []
     for index, group in enumerate(members(tag(tree, "ImageList"))):

@@ -331,8 +331,10 @@ class _Reader:
             raise _Unknown(f"has a type of {count} words, of which {used} are understood")
         self.expect(kind.nbytes, end, what)
         if self.stays(kind, name):
-            element = kind.members[0] if kind.members else _Type(1, 10)
-            left = TagArray(self.at, element.dtype(self.header.order), kind.count)
+            element, elements = (kind.members[0] if kind.members else _Type(1, 10)), kind.count
+            while element.code == ARRAY:  # arrays of arrays are one, because NumPy's types cannot be of any size
+                element, elements = element.members[0], elements * element.count
+            left = TagArray(self.at, element.dtype(self.header.order), elements)
             self.at += kind.nbytes
             return left
         return self.decoded(kind, self.take(kind.nbytes, end, what))
