@@ -68,6 +68,22 @@ class Labels:
 Calibration = Scale | Labels
 
 
+def even_or_labels(values: np.ndarray, units: str | None = None) -> Calibration:
+    """Even calibration if it gives exactly these coordinates, else the coordinates themselves.
+
+    Examples
+    --------
+    >>> even_or_labels(np.array([0.0, 0.5, 1.0]), "nm")
+    Scale(step=0.5, units='nm', origin=0.0)
+    """
+    if values.dtype == np.float64 and values.size > 1 and np.isfinite(values).all():
+        for step in (values[1] - values[0], (values[-1] - values[0]) / (values.size - 1)):
+            scale = Scale(float(step), units, float(values[0]))
+            if step and np.array_equal(scale.values(values.size), values):
+                return scale
+    return Labels(tuple(values), units)
+
+
 def default_axes(navigation: int, signal: int = 2) -> str:
     """Names of the axes of frames that say nothing about them.
 
@@ -98,6 +114,80 @@ def default_axes(navigation: int, signal: int = 2) -> str:
     if navigation == 0:
         return "x"
     return _NAVIGATION[navigation] + _SIGNAL[signal]
+
+
+def array_axes(ndim: int, signal: int = 2) -> str:
+    """Names of the axes of a bare array: as `default_axes`, but a single signal axis behind others is a spectrum, `c`.
+
+    Examples
+    --------
+    >>> array_axes(4), array_axes(3), array_axes(1), array_axes(3, 1)
+    ('yxvu', 'iyx', 'x', 'yxc')
+    """
+    signal = min(signal, ndim)
+    if ndim and not signal:  # no frame at all: a map
+        return default_axes(0, ndim) if ndim < 3 else default_axes(ndim - 2)
+    axes = default_axes(ndim - signal, signal)
+    return axes.replace("u", "c") if signal == 1 else axes
+
+
+KNOWN_NAMES = {
+    "t": ("time",),
+    "c": ("channel", "channels", "energy", "band"),
+    "z": ("depth", "lev", "level"),
+    "y": ("lat", "latitude", "height", "row", "scan_y"),
+    "x": ("lon", "longitude", "width", "col", "column", "scan_x"),
+    "i": ("frame", "index"),
+    "v": ("ky", "qy", "detector_y"),
+    "u": ("kx", "qx", "detector_x"),
+}
+"""Longer names that other programs give to axes."""
+
+
+def axis_letters(names: Sequence[str], signal: int = 2) -> tuple[str, tuple[str, ...]]:
+    """Letters for axes that other programs named.
+
+    Single letters stay, well-known names are translated, and the others get the default letter of their position, or
+    another one if that is taken.
+
+    Parameters
+    ----------
+    names
+        Of the axes, in order.
+    signal
+        How many of the last ones are signal axes.
+
+    Returns
+    -------
+    letters
+        One for each axis.
+    guessed
+        The names that were not understood.
+
+    Examples
+    --------
+    >>> axis_letters(["time", "row", "col"]), axis_letters(["scan_y", "scan_x", "ky", "kx"])
+    (('tyx', ()), ('yxvu', ()))
+    >>> axis_letters(["tilt", "y", "x"])
+    ('iyx', ('tilt',))
+    """
+    known = {long: letter for letter, longs in KNOWN_NAMES.items() for long in longs}
+    found: list[str] = [""] * len(names)
+    for single in (True, False):  # what is a letter already comes before what would have to become one
+        for k, name in enumerate(names):
+            letter = name if len(name) == 1 and name.isalpha() else known.get(name.lower(), "")
+            if not found[k] and letter and letter not in found and (len(name) == 1) == single:
+                found[k] = letter
+    guessed = tuple(name for name, letter in zip(names, found, strict=True) if not letter)
+    try:
+        usual = array_axes(len(names), signal)
+    except ArgumentError:
+        usual = ""
+    for k, letter in enumerate(found):
+        if not letter:
+            free = (a for a in (usual[k : k + 1], *"itczyxvuwsabdefghjklmnopqr") if a and a not in found)
+            found[k] = next(free)
+    return "".join(found), guessed
 
 
 def check_axes(axes: str, ndim: int | None = None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnknownFormatError
+from .errors import MissingFileError, StorageError, UnknownFormatError
 from .formats import Format, find, registry
 from .frames.files import File, normalise
 
@@ -126,7 +126,13 @@ def recognised(file: File, format: str | None, settings: Mapping[str, Any]) -> t
     """
     if format is not None:
         return find(format), "format= was given"
-    file.size  # noqa: B018  a missing file, or a folder, is told apart from an unknown format
+    try:
+        file.size  # noqa: B018  a missing file, or a folder, is told apart from an unknown format
+    except (MissingFileError, StorageError):
+        folder = by_folder(file)
+        if folder is None:
+            raise
+        return folder, folder.detection
     entry = by_content(file)
     if entry:
         return entry, entry.detection
@@ -135,6 +141,9 @@ def recognised(file: File, format: str | None, settings: Mapping[str, Any]) -> t
     named = by_extension(file)
     if named and named.magic:
         return named, f"extension {file.extension}"  # its reader says what is wrong
+    listed = by_folder(file) if file.remote else None  # web servers answer for a folder with a page of text
+    if listed:
+        return listed, listed.detection
     raise UnknownFormatError(_nothing_fits(file))
 
 
@@ -151,6 +160,18 @@ def by_content(file: File) -> Format | None:
     return None
 
 
+def by_folder(file: File) -> Format | None:
+    """Return the format whose images are folders, if this is one of them, or at least is called so."""
+    entries = [entry for entry in registry().values() if entry.folders]
+    entries.sort(key=lambda entry: file.extension not in entry.extensions)
+    for entry in entries:
+        if entry.recognise is not None and entry.load(entry.recognise)(file):
+            return entry
+    if file.is_folder:
+        return next((entry for entry in entries if file.extension in entry.extensions), None)
+    return None
+
+
 def by_extension(file: File) -> Format | None:
     """Return the format that goes by the file's extension."""
     return next((entry for entry in registry().values() if file.extension in entry.extensions), None)
@@ -159,7 +180,7 @@ def by_extension(file: File) -> Format | None:
 def _nothing_fits(file: File) -> str:
     from .formats.raw import frame_hints
 
-    tried = ", ".join(sorted(name for name, entry in registry().items() if entry.source))
+    tried = ", ".join(sorted(name for name, entry in registry().items() if entry.source and not entry.arrays))
     return (
         f"{file}: no format fits; tried {tried}. It starts with {file.read(0, 8)!r}. If it holds raw frames, pass "
         f"dtype= and sig_shape=. {frame_hints(file.size)}"

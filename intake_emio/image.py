@@ -13,6 +13,7 @@ from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
 from .errors import ArgumentError, PartitionError
 from .frames.chunking import given_chunks
 from .frames.corrections import Corrected, Corrections
+from .frames.held import Held
 from .frames.lazy import lazy, load
 from .frames.pixels import Pixels, count_of
 from .frames.views import Pick, permuted, selected
@@ -244,8 +245,9 @@ class Image:
         """
         import xarray as xr
 
-        def labelled(variable: Variable) -> Any:
-            if chunks is None:
+        def labelled(variable: Variable, is_image: bool = False) -> Any:
+            asked = is_image and not (isinstance(chunks, str) and chunks == "auto")
+            if chunks is None or (_in_memory(variable.pixels) and not asked):
                 pixels: Any = load(variable.pixels)
             else:
                 pixels = lazy(variable.pixels, self.cuts(variable, chunks))
@@ -264,7 +266,7 @@ class Image:
             coords[axis] = ((), value, {"units": units} if units else {})
         pictures = {"image": self.image, **self.variables}
         return xr.Dataset(
-            {name: labelled(variable) for name, variable in pictures.items()},
+            {name: labelled(variable, name == "image") for name, variable in pictures.items()},
             coords,
             {
                 "uri": uri,
@@ -310,6 +312,10 @@ def _index(values: np.ndarray) -> Any:
     import pandas as pd
 
     return pd.Index(values) if values.dtype.kind in "iuf" else values
+
+
+def _in_memory(pixels: Pixels) -> bool:
+    return isinstance(pixels, Held) and not pixels.is_lazy
 
 
 def picked(partition: Any, axes: str, sizes: Mapping[str, int]) -> dict[str, Pick]:

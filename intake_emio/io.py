@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .errors import ArgumentError, UnknownArgumentError
+from .errors import ArgumentError, ArgumentTypeError, UnknownArgumentError
 
 
 def imload(
@@ -20,8 +20,8 @@ def imload(
     Parameters
     ----------
     uri
-        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as ``catalog.name`` gives it) or a catalog
-        entry.
+        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as ``catalog.name`` gives it), a catalog
+        entry, or an array in memory (NumPy, dask, xarray, Zarr, h5py).
     partition
         Load only a part: number, slice or list along the first axis, or ``{axis: index}``. A number drops the axis.
     metadata_only
@@ -84,7 +84,13 @@ def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any
                 "source is made, or call it: source(...)"
             )
         return uri.configure_new(**own) if own else uri
-    raise ArgumentError(f"imload takes a path, a URL, an intake source or a catalog entry, not a {type(uri).__name__}")
+    from .formats.memory import is_array, source_of
+
+    if is_array(uri):
+        return source_of(uri, **own, **source_kwargs)
+    raise ArgumentTypeError(
+        f"imload takes a path, a URL, an array, an intake source or a catalog entry, not a {type(uri).__name__}"
+    )
 
 
 def _refuse_sets(uri: str) -> None:

@@ -43,6 +43,10 @@ class Format:
         do not suffice.
     detection
         How files are recognised, in words.
+    folders
+        Whether an image may be a folder: then `recognise` is asked about folders too.
+    arrays
+        Whether it is no file at all, but an array in memory.
     save
         Name of the function of the module that writes the format.
     holds
@@ -59,6 +63,8 @@ class Format:
     magic: tuple[tuple[int, bytes], ...] = ()
     recognise: str | None = None
     detection: str = ""
+    folders: bool = False
+    arrays: bool = False
     save: str | None = None
     holds: tuple[str, ...] = ()
     losses: str | None = None
@@ -94,6 +100,14 @@ FORMATS = (
         save="save",
         holds=("navigator",),
         losses="losses",
+    ),
+    Format(
+        "dask",
+        "Dask array in memory",
+        f"{_HERE}.memory",
+        source="DaskSource",
+        detection="type of the array",
+        arrays=True,
     ),
     Format(
         "dm",
@@ -141,6 +155,14 @@ FORMATS = (
         extensions=(".gtg", ".bin"),
         recognise="is_k2is",
         detection="block headers of NAME1.bin ... NAME8.bin, or NAME.gtg",
+    ),
+    Format(
+        "memory",
+        "Array in memory",
+        f"{_HERE}.memory",
+        source="MemorySource",
+        detection="type of the array",
+        arrays=True,
     ),
     Format(
         "mib",
@@ -210,9 +232,13 @@ FORMATS = (
     ),
     Format(
         "zarr",
-        "Zarr store of xarray",
+        "Zarr store, OME-Zarr",
         f"{_HERE}.zarr",
+        source="ZarrSource",
         extensions=(".zarr",),
+        recognise="is_zarr",
+        detection="zarr.json, .zgroup or .zarray in a folder or a .zip",
+        folders=True,
         save="save",
         holds=("*",),
     ),

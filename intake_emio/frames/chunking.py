@@ -67,6 +67,34 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
     return contiguous_runs(navigation, wanted) + frame
 
 
+def grown_chunks(shape: Sequence[int], itemsize: int, stored: Sequence[int]) -> tuple[int, ...]:
+    """Chunk sizes for pixels that are stored in chunks: whole multiples of those, the last axes first.
+
+    Parameters
+    ----------
+    shape, itemsize
+        Of the whole; bytes of a pixel.
+    stored
+        Shape of a stored chunk, which is read as one.
+
+    Examples
+    --------
+    >>> grown_chunks((512, 512, 256, 256), 2, (1, 8, 256, 256))
+    (1, 128, 256, 256)
+    """
+    chunk = [max(1, min(c, n)) for c, n in zip(stored, shape, strict=True)]
+    total = math.prod(shape) * itemsize
+    target = min(COPY_BYTES, max(SMALLEST_BYTES, total // (CHUNKS_PER_CORE * cores())))
+    while target < LARGEST_BYTES and total / target > MOST_CHUNKS:
+        target *= 2
+    for axis in reversed(range(len(chunk))):
+        times = max(1, target // max(1, math.prod(chunk) * itemsize))
+        chunk[axis] = min(shape[axis], chunk[axis] * times)
+        if chunk[axis] < shape[axis]:
+            break
+    return tuple(chunk)
+
+
 def contiguous_runs(shape: tuple[int, ...], wanted: int, at_least: bool = False) -> tuple[int, ...]:
     """Chunk of up to (or at least) `wanted` points of a grid in C order: whole inner axes, an even share of one."""
     chunk = [1] * len(shape)

@@ -88,6 +88,34 @@ class File:
         except (MissingFileError, IsADirectoryError):
             return False
 
+    @functools.cached_property
+    def is_folder(self) -> bool:
+        """Whether the name is that of a folder, as far as that can be told: web servers may not say."""
+        if not self.remote:
+            return os.path.isdir(self.uri)
+        fs, path = filesystem(self.uri, self.storage_options)
+        try:
+            return not path.strip("/") or bool(fs.isdir(path))
+        except (OSError, NotImplementedError):
+            return False
+
+    def within(self, name: str) -> File:
+        """Return the file of that name in this folder; `name` may have folders in front, with ``/``."""
+        head, chain, rest = self.uri.partition("::")
+        slash = "/" if self.remote else os.sep
+        inner = name if head.endswith("://") else head.rstrip(slash) + slash + name
+        return File((head if head.endswith("://") else "") + inner + chain + rest, self.storage_options)
+
+    @property
+    def parent(self) -> File | None:
+        """The folder this is in; `None` at the top."""
+        head, chain, rest = self.uri.partition("::")
+        slash = "/" if self.remote else os.sep
+        folder = head.rstrip(slash).rpartition(slash)[0]
+        if not folder or folder.endswith((":", ":/")):
+            return None
+        return File(folder + chain + rest, self.storage_options)
+
     def read(self, start: int, count: int) -> bytes:
         """Bytes from `start` on: `count` of them, or fewer where the file ends."""
         if start < 0 or count <= 0:
@@ -99,6 +127,8 @@ class File:
                     return handle.read(count)
             except FileNotFoundError:
                 raise MissingFileError(f"{self.uri}: no such file") from None
+            except IsADirectoryError:
+                raise StorageError(f"{self.uri} is a folder, and a file was expected") from None
         if start + count <= HEAD:
             return self._head[start : start + count]
         return fetch_remote(self.uri, start, min(start + count, self.size), self.storage_options)

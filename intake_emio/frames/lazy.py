@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import os
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ import numpy as np
 
 from ..errors import EmioError
 from .chunking import cores
+from .held import Held
 from .pixels import Box, Pixels, inside
 
 if TYPE_CHECKING:
@@ -19,6 +23,15 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 16 << 10
 """Pixels that pickle larger than this (many file names) are put into a graph once, not into each task."""
+
+
+@functools.cache
+def installed_memory() -> int:
+    """Bytes of memory that this machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return sys.maxsize
 
 
 def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
@@ -35,6 +48,10 @@ def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
     from dask.array.core import normalize_chunks
 
     cuts = normalize_chunks(pixels.chunks() if chunks is None else chunks, pixels.shape, dtype=pixels.dtype)
+    if isinstance(pixels, Held):
+        if pixels.is_lazy:
+            return pixels.native if pixels.native.chunks == cuts else pixels.native.rechunk(cuts)
+        return da.from_array(pixels.native, chunks=cuts, name=pixels.name(cuts), asarray=False)
     return da.from_array(
         pixels,
         chunks=cuts,
@@ -67,7 +84,11 @@ def load(pixels: Pixels) -> np.ndarray:
     EmioError
         If they do not fit into memory.
     """
+    if isinstance(pixels, Held):
+        return pixels.native.compute() if pixels.is_lazy else pixels.native
     try:
+        if pixels.nbytes > installed_memory():
+            raise MemoryError
         out = np.empty(pixels.shape, pixels.dtype)
     except MemoryError:
         raise EmioError(

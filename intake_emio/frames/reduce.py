@@ -100,7 +100,8 @@ def streams(pixels: Pixels, box: Box) -> Iterator[Stream]:
 
 def tiled(pixels: Pixels, box: Box) -> Iterator[Stream]:
     """Frames of a box of points, read in tiles that stay in the cache, native and upright."""
-    for tile in tiles(pixels, box, DECODED_BYTES):
+    # what is stored in compressed chunks would be decoded anew for each tile
+    for tile in tiles(pixels, box, DECODED_BYTES if pixels.walks else max(DECODED_BYTES, pixels.read_bytes)):
         block = np.ascontiguousarray(pixels.read((*tile, *frame_box(pixels))))
         place = placed(tile, box)
         shape = tuple(map(count_of, tile))

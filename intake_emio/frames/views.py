@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .held import Held
 from .pixels import Box, Pixels, count_of
 
 
@@ -80,7 +81,9 @@ class Permuted(Pixels):
 
 def permuted(pixels: Pixels, order: Sequence[int]) -> Pixels:
     """Pixels with their axes in another order."""
-    return pixels if tuple(order) == tuple(range(pixels.ndim)) else Permuted(pixels, tuple(order))
+    if tuple(order) == tuple(range(pixels.ndim)):
+        return pixels
+    return pixels.transposed(order) if isinstance(pixels, Held) else Permuted(pixels, tuple(order))
 
 
 Several = slice | tuple[int, ...]
@@ -180,7 +183,9 @@ class Selected(Pixels):
 def selected(pixels: Pixels, picks: Sequence[Pick]) -> Pixels:
     """Part of some pixels."""
     everything = tuple(slice(0, n, 1) for n in pixels.shape)
-    return pixels if tuple(picks) == everything else Selected(pixels, tuple(picks))
+    if tuple(picks) == everything:
+        return pixels
+    return pixels.part(picks) if isinstance(pixels, Held) else Selected(pixels, tuple(picks))
 
 
 @dataclass(frozen=True)
