@@ -18,6 +18,8 @@ import numpy as np
 class Decoder(Protocol):
     """How the bytes of a frame become pixels. Decoders are frozen and pickle small."""
 
+    def __hash__(self) -> int: ...
+
     @property
     def dtype(self) -> np.dtype:
         """Type of the pixels, native byte order."""
