@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import arguments
 from ..axes import Labels, default_axes
-from ..errors import ArgumentError, EmioWarning, HeaderError, StorageError
+from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError, StorageError
 from ..frames.chunked import ChunkedDataset, Concatenated, Opening, Stacked
 from ..frames.files import File
 from ..frames.frames import Frames
@@ -133,12 +133,20 @@ class HDF5Source(ImageSource):
         """Find the dataset, and describe it."""
         _check_signature(file)
         opening = Opening(self.storage_options, self.swmr, self.locking)
+        try:
+            return self._parsed(file, opening)
+        except EmioError:
+            raise
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise HeaderError(f"{file}: the structure of the file is damaged: {error!r}") from error
+
+    def _parsed(self, file: File, opening: Opening) -> Image:
         with ExitStack() as closing:
             tree = Tree(file, opening, self.external_links == "anywhere", closing)
             dialect, arrays = self._arrays(tree)
             chosen = self._chosen(tree, arrays)
             for trouble in tree.troubles if self.ds_path is None else ():
-                warnings.warn(f"left out: {trouble}", EmioWarning, stacklevel=4)
+                warnings.warn(f"left out: {trouble}", EmioWarning, stacklevel=5)
             return self._described(tree, dialect, chosen, arrays)
 
     # Which dataset ----------------------------------------------------------------------------------------------------
