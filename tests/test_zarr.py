@@ -17,6 +17,7 @@ from intake_emio.errors import ArgumentError, EmioError, EmioWarning, HeaderErro
 from intake_emio.formats.zarr import ZarrSource
 
 from .encoders.zarr import write_array, write_group
+from .servers import serving
 
 SCAN = np.arange(3 * 4 * 6 * 8, dtype="u2").reshape(3, 4, 6, 8)
 STACK = SCAN[0]
@@ -544,3 +545,10 @@ def test_arguments_that_do_not_apply_are_refused(tmp_path):
         emio.imload(tmp_path / "a.zarr", io_backend="mmap")
     with pytest.raises(TypeError, match="key"):
         emio.imload(tmp_path / "a.zarr", key="x")
+
+
+def test_stores_behind_web_servers_that_list_nothing_are_read(tmp_path, scan):
+    saved(scan, tmp_path / "scan.zarr", consolidated=True)
+    with serving(tmp_path) as server:
+        xr.testing.assert_equal(emio.imload(f"{server.url}/scan.zarr").compute(), scan)
+        np.testing.assert_array_equal(emio.imload(f"{server.url}/scan.zarr/navigator").image, scan.navigator)

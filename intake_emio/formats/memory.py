@@ -288,7 +288,7 @@ def merged_chunks(
     Examples
     --------
     >>> merged_chunks(((1,) * 5, (4,)), 1, 2, 16)
-    ((2, 3), (4,))
+    ((3, 2), (4,))
     """
     depth = len(chunks) - signal
     cuts = [np.array(sizes) for sizes in chunks[:depth]] + [np.array([sum(sizes)]) for sizes in chunks[depth:]]
