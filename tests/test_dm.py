@@ -335,7 +335,6 @@ def test_one_pattern_of_a_transposed_scan_needs_little_memory(tmp_path):
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     before, after = map(int, run.stdout.split())
     assert after - before < 40_000  # KiB
-    assert after < 400_000
 
 
 def test_scans_of_titan_x_are_stacks_with_a_shape(dm4):
