@@ -74,7 +74,8 @@ class Plain:
         return np.stack([self._computed(self.image[y, x]) for y, x in points])
 
     def _computed(self, array: Any) -> NDArray:
-        return in_memory(array.compute(scheduler=self.scheduler).values)
+        """Pixels only, as peers return them: per-frame coordinates such as times would be computed as well."""
+        return in_memory(array.data.compute(scheduler=self.scheduler))
 
     def code(self) -> str:
         """Source text that opens the file in a new process."""
