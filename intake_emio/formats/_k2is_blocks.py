@@ -19,8 +19,6 @@ from ._gatan import read_tags
 
 SECTORS = 8
 SECTOR_SHAPE = (1860, 256)
-FRAME_SHAPE = (1860, 2048)
-SENSOR_SHAPE = (1792, 1920)  # columns behind are constant, rows below are not lit
 TILE_SHAPE = (930, 16)
 TILES = 32  # blocks of a frame in one sector
 
@@ -48,11 +46,7 @@ SHUTTER = 0x01  # bit of the flags; the other bits are unknown
 SUMMIT_BLOCK_BYTES = 0xC028
 
 SYNC_WITHIN = 1 << 20  # bytes in which the first block must begin
-MEET_WITHIN = 4096  # blocks in which the sectors must meet; in real captures, tens
-MOST_INCOMPLETE = 64  # frames at the beginning; in real captures, one
-MOST_LOSSES = 10_000  # places where blocks are missing; more is no capture any more
 LARGEST_TAG_FILE = 64 << 20
-MOST_POINTS = 1 << 31
 
 SECTOR_NAME = re.compile(r"(?P<stem>.*)[1-8]\.bin", re.IGNORECASE | re.DOTALL)
 
@@ -101,6 +95,7 @@ def beside(file: File, name: str) -> File | None:
 
 
 def read_tag_file(file: File) -> Any:
+    """Tag tree of a capture."""
     if not 0 < file.size <= LARGEST_TAG_FILE:
         raise TruncatedError(f"{file}: the tag file has {file.size} bytes, expected some thousands: copy it again")
     return read_tags(file)
@@ -215,7 +210,7 @@ def check_header(sector: Sector, header: np.void, at: int) -> None:
                 f"{sector}: the block at byte {at} has {name} {found[name]:#x}, expected {value:#x}: the file is "
                 "damaged, or of another camera"
             )
-    corner = int(header["pixel_y_start"]), int(header["pixel_x_start"])
+    corner = corner_of(header)
     end = int(header["pixel_y_end"]), int(header["pixel_x_end"])
     for start, stop, size, whole in zip(corner, end, TILE_SHAPE, SECTOR_SHAPE, strict=True):
         if start % size or stop != start + size - 1 or stop >= whole:
@@ -226,6 +221,7 @@ def check_header(sector: Sector, header: np.void, at: int) -> None:
 
 
 def corner_of(header: np.void) -> tuple[int, int]:
+    """Row and column in the sector where the tile of a block begins."""
     return int(header["pixel_y_start"]), int(header["pixel_x_start"])
 
 

@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..errors import EmioWarning, HeaderError
 from ..frames.mosaic import Strip
-from ._k2is_blocks import (
-    BLOCK_BYTES,
-    HEADER,
-    MEET_WITHIN,
-    MOST_INCOMPLETE,
-    MOST_LOSSES,
-    SECTOR_SHAPE,
-    SECTORS,
-    SHUTTER,
-    TILES,
-    Sector,
-    corner_of,
-    lead,
-)
+from ._k2is_blocks import BLOCK_BYTES, HEADER, SECTOR_SHAPE, SECTORS, SHUTTER, TILES, Sector, corner_of, lead
+
+MEET_WITHIN = 4096  # blocks in which the sectors must meet; in real captures, tens
+MOST_INCOMPLETE = 64  # frames at the beginning; in real captures, one
+MOST_LOSSES = 10_000  # places where blocks are missing; more is no capture any more
 
 
 @dataclass
@@ -53,7 +43,7 @@ class Capture:
     first: list[int]
     count: int
     corners: list[tuple[tuple[int, int], ...]]
-    gaps: list[tuple[tuple[int, int], ...]] = field(default_factory=lambda: [()] * SECTORS)
+    gaps: list[tuple[tuple[int, int], ...]]
 
     @functools.cached_property
     def strips(self) -> tuple[Strip, ...]:
@@ -74,11 +64,6 @@ class Capture:
         """Header of a block; `None` if it is lost."""
         stored = int(self.strips[sector].stored(np.array([block]))[0])
         return None if stored < 0 else self.sectors[sector].header(self.first[sector] + stored)
-
-    def headers_of(self, frame: int, tiles: Sequence[int]) -> list[np.void]:
-        """Headers of some tiles of a frame in all sectors, as far as they are there."""
-        found = (self.header(k, frame * TILES + j) for k in range(SECTORS) for j in tiles)
-        return [header for header in found if header is not None]
 
     @functools.cached_property
     def native(self) -> int:
@@ -140,7 +125,7 @@ def synchronise(sectors: list[Sector]) -> Capture:
     capture = Capture(sectors, start, count, corners, inside)
     for frame in (0, count - 1):
         _check_frame(capture, frame)
-    lost = {str(s.file.name): sum(n for _, n in own) for s, own in zip(sectors, inside, strict=True) if own}
+    lost = {s.file.name: sum(n for _, n in own) for s, own in zip(sectors, inside, strict=True) if own}
     if lost:
         said = ", ".join(f"{n} of {name}" for name, n in lost.items())
         warnings.warn(

@@ -27,11 +27,8 @@ from ..source import ImageSource
 from ._gatan import tag
 from ._k2is_blocks import (
     BLOCK_BYTES,
-    FRAME_SHAPE,
     HEADER,
-    MOST_POINTS,
     SECTOR_NAME,
-    SENSOR_SHAPE,
     SHUTTER,
     SUMMIT_BLOCK_BYTES,
     SYNC,
@@ -43,10 +40,11 @@ from ._k2is_blocks import (
     first_block,
     read_tag_file,
 )
-from ._k2is_sync import (
-    Capture,
-    synchronise,
-)
+from ._k2is_sync import Capture, synchronise
+
+FRAME_SHAPE = (1860, 2048)
+SENSOR_SHAPE = (1792, 1920)  # columns behind are constant, rows below are not lit
+MOST_POINTS = 1 << 31
 
 
 class K2ISSource(ImageSource):
