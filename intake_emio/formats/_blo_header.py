@@ -1,11 +1,10 @@
-"""The header of a blockfile: fields, sizes, byte order.
+"""The header of a blockfile, which is read and written: fields, sizes, byte order.
 
 Layout: docs/formats/blo.md.
 """
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +13,6 @@ MAGIC = b"IMGBLO"
 VERSIONS = (258, 259)
 FRAME_HEADER = 6  # marker 0x55AA, then the frame's number; nobody checks them
 OLE_EPOCH = datetime(1899, 12, 30)
-LARGEST_CLAIM = 1 << 30
 FIELDS = [
     ("ID", "S6"),
     ("MAGIC", "u2"),
@@ -36,7 +34,6 @@ FIELDS = [
     *((f"Distortion_N{n:02}", "f8") for n in range(14)),
 ]
 HEADER = np.dtype(FIELDS)
-BIT_DEPTH = re.compile(r"blo bit depth:\s*(\d+)\s*bits", re.IGNORECASE)
 
 
 def in_order(order: str) -> np.dtype:

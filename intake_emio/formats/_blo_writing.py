@@ -17,10 +17,10 @@ from .. import arguments
 from ..axes import convert_length, spacing_of, units_of
 from ..errors import ArgumentError, EmioWarning
 from ..frames.store import store
+from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
 
 if TYPE_CHECKING:
     import xarray as xr
-from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
 
 DATA_OFFSET_1 = 4096
 LARGEST = 65535

@@ -67,14 +67,10 @@ FRAME_FIELDS = {
 }
 """Facts in front of each frame: offset, type and unit. A field is there if it lies wholly within the frame header."""
 
-IMAGING, DIFFRACTION = 1, 2
-START_WITHIN = 4096  # frames in which a scan must have begun, as in LiberTEM
-LONGEST_LINE = 65536
-MOST_DROPPED = 16  # so many times fewer frames than the rotator counts are not a scan
 NUMBERED = re.compile(r"(.*)_([0-9]{3,})(\.tvips)", re.IGNORECASE | re.DOTALL)
 
 
-# The files -----------------------------------------------------------------------------------------------------------
+# The pieces ----------------------------------------------------------------------------------------------------------
 
 
 def pieces_of(file: File) -> list[File]:
@@ -97,10 +93,10 @@ def pieces_of(file: File) -> list[File]:
         raise HeaderError(f"{file}: there are several pieces number {twice[0][0]}, such as {twice[0][1].name}")
     if numbers != list(range(len(numbers))):
         missing = next(k for k, number in enumerate([*numbers, -1]) if k != number)
-        name = f"{named[1]}_{missing:0{len(named[2])}}{named[3]}"
         raise MissingFileError(
-            f"{file.sibling(name)}: this piece of the recording is missing, and {found[-1][1].name} is there: put it "
-            "there, or read a single piece that has a header with disable_glob=True"
+            f"{numbered_piece(file, named, missing)}: this piece of the recording is missing, and "
+            f"{found[-1][1].name} is there: put it there, or read a single piece that has a header with "
+            "disable_glob=True"
         )
     files = [piece for _, piece in found]
     for piece in files[1:]:
@@ -110,6 +106,11 @@ def pieces_of(file: File) -> list[File]:
                 "rename it, or read it alone with disable_glob=True"
             )
     return files
+
+
+def numbered_piece(file: File, named: re.Match[str], number: int) -> File:
+    """Piece of another number, spelt as the name of one piece is."""
+    return file.sibling(f"{named[1]}_{number:0{len(named[2])}}{named[3]}")
 
 
 def _numbered(file: File, stem: str) -> list[tuple[int, File]]:
@@ -122,9 +123,12 @@ def _numbered(file: File, stem: str) -> list[tuple[int, File]]:
 def _probed(file: File, named: re.Match[str]) -> list[tuple[int, File]]:
     """Pieces where folders cannot be listed (web servers): asked for one by one."""
     found = {int(named[2]): file}
-    pieces = (file.sibling(f"{named[1]}_{n:0{len(named[2])}}{named[3]}") for n in itertools.count())
+    pieces = (numbered_piece(file, named, n) for n in itertools.count())
     present = itertools.takewhile(lambda piece: piece.uri == file.uri or piece.exists(), pieces)
     return sorted((found | dict(enumerate(present))).items())
+
+
+# The headers ---------------------------------------------------------------------------------------------------------
 
 
 def _series_fields(file: File) -> dict[str, int]:
@@ -166,8 +170,7 @@ def read_header(file: File) -> dict[str, Any]:
     return {**header, "frame_header_bytes": VERSION_1_FRAME_HEADER if version_1 else header["IImgHeaderBytes"]}
 
 
-def pixel_type(header: dict[str, Any]) -> np.dtype:
-    return np.dtype(f"<u{header['IBPP'] // 8}")
+# The frames ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

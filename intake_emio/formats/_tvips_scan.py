@@ -1,4 +1,4 @@
-"""Finding the scan in a TVIPS recording: by the positions in front of the frames, or by the rotator index.
+"""The scan in a TVIPS recording: found by the positions in front of the frames, or by the rotator index; and unwound.
 
 Rules: docs/formats/tvips.md.
 """
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import EmioWarning, HeaderError
+from ..errors import ArgumentError, EmioWarning, HeaderError
 from ..frames.files import File
-from ._tvips_recording import (
-    LONGEST_LINE,
-    MOST_DROPPED,
-    START_WITHIN,
-    Recording,
-)
+from ._tvips_recording import Recording
+
+START_WITHIN = 4096  # frames in which a scan must have begun, as in LiberTEM
+LONGEST_LINE = 65536
+MOST_DROPPED = 16  # so many times fewer frames than the rotator counts are not a scan
+
 
 # Scans by their positions --------------------------------------------------------------------------------------------
 
@@ -157,3 +157,25 @@ def _fill_positions(index: np.ndarray, points: int) -> np.ndarray:
         positions = np.arange(max(low, 1), min(high, points + 1))
         table[positions - 1] = np.minimum(first + positions - low, behind - 1)
     return table
+
+
+# Scans without fly-back ----------------------------------------------------------------------------------------------
+
+
+def unwound(file: File, points: np.ndarray, axis: str, hysteresis: int) -> np.ndarray:
+    """Put the frames of a winding scan in order: every other line backwards, and rolled.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no lines, because this is no scan.
+    """
+    if points.ndim < 2:
+        raise ArgumentError(
+            f"{file}: winding_scan_axis needs a scan of two axes, but this is a series of {points.size} frames: "
+            "pass nav_shape="
+        )
+    points = points.copy()
+    lines = points if axis == "x" else points.swapaxes(-1, -2)
+    lines[..., ::2, :] = np.roll(lines[..., ::2, ::-1], hysteresis, axis=-1)
+    return points

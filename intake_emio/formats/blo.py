@@ -6,6 +6,7 @@ Layout and quirks: docs/formats/blo.md.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from datetime import timedelta
 from typing import Any
@@ -21,10 +22,13 @@ from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, navigate
 from ..image import Image, Variable
 from ..source import ImageSource
-from ._blo_header import BIT_DEPTH, FIELDS, FRAME_HEADER, HEADER, LARGEST_CLAIM, MAGIC, OLE_EPOCH, VERSIONS, in_order
-from ._blo_writing import PatternTarget, losses, save
+from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
+from ._blo_writing import losses, save
 
-__all__ = ["BloSource", "PatternTarget", "losses", "read_header", "save"]
+__all__ = ["BloSource", "losses", "read_header", "save"]
+
+LARGEST_CLAIM = 1 << 30
+BIT_DEPTH = re.compile(r"blo bit depth:\s*(\d+)\s*bits", re.IGNORECASE)
 
 
 class BloSource(ImageSource):
@@ -155,22 +159,7 @@ def read_header(file: File, endianess: str = "<") -> dict[str, Any]:
     start = file.read(0, len(MAGIC))
     if start != MAGIC:
         raise HeaderError(f"{file}: not a blockfile: it starts with {start!r}, expected {MAGIC!r}")
-    raw = file.read_exactly(0, HEADER.itemsize, "blockfile header")
-    orders = (endianess, "<" if endianess == ">" else ">")
-    headers = [_fields(raw, order) for order in orders]
-    header = next((h for h in headers if h["MAGIC"] in VERSIONS), None)
-    if header is None:
-        header = next((h for h in headers if _fits(file, h)), None)
-        if header is None:
-            raise HeaderError(
-                f"{file}: MAGIC is {headers[0]['MAGIC']}, expected {VERSIONS[0]} or {VERSIONS[1]}, and the sizes in "
-                "the header do not fit the file"
-            )
-        warnings.warn(
-            f"{file}: unknown version {header['MAGIC']} of the blockfile format, read as {VERSIONS[0]}",
-            EmioWarning,
-            2,
-        )
+    header = _in_right_order(file, endianess)
     for name in ("DP_SZ", "NX", "NY"):
         if header[name] == 0:
             raise HeaderError(f"{file}: {name} is 0, so there are no patterns")
@@ -184,6 +173,25 @@ def read_header(file: File, endianess: str = "<") -> dict[str, Any]:
     depth = BIT_DEPTH.search(header["Note"]) if header["MAGIC"] == 259 else None
     header["bits"] = 16 if depth and int(depth[1]) == 16 else 8
     return header
+
+
+def _in_right_order(file: File, endianess: str) -> dict[str, Any]:
+    """Fields in the given byte order, or in the other one if only then the version, or the sizes, make sense."""
+    raw = file.read_exactly(0, HEADER.itemsize, "blockfile header")
+    headers = [_fields(raw, order) for order in (endianess, "<" if endianess == ">" else ">")]
+    known = next((h for h in headers if h["MAGIC"] in VERSIONS), None)
+    if known is not None:
+        return known
+    fitting = next((h for h in headers if _fits(file, h)), None)
+    if fitting is None:
+        raise HeaderError(
+            f"{file}: MAGIC is {headers[0]['MAGIC']}, expected {VERSIONS[0]} or {VERSIONS[1]}, and the sizes in "
+            "the header do not fit the file"
+        )
+    warnings.warn(
+        f"{file}: unknown version {fitting['MAGIC']} of the blockfile format, read as {VERSIONS[0]}", EmioWarning, 3
+    )
+    return fitting
 
 
 def _fields(raw: bytes, order: str) -> dict[str, Any]:

@@ -24,20 +24,17 @@ from ..frames.views import Mapped
 from ..image import Image, Variable
 from ..source import ImageSource
 from ._tvips_recording import (
-    DIFFRACTION,
     FRAME_FIELDS,
-    IMAGING,
     NUMBERED,
     SERIES_HEADER,
     Recording,
+    numbered_piece,
     pieces_of,
-    pixel_type,
     read_header,
 )
-from ._tvips_scan import (
-    by_rotator,
-    find_scan,
-)
+from ._tvips_scan import by_rotator, find_scan, unwound
+
+IMAGING, DIFFRACTION = 1, 2
 
 
 class TvipsSource(ImageSource):
@@ -141,7 +138,7 @@ class TvipsSource(ImageSource):
         axes = self._given_metadata.get("axes") or default_axes(len(nav), len(frame))
         first = frames.first_frame()
         return Image(
-            shown(frames.pixels(pixel_type(header), frame)),
+            shown(frames.pixels(np.dtype(f"<u{header['IBPP'] // 8}"), frame)),
             axes,
             calibration=_detector(header, first, axes) if frame == (header["IYDim"], header["IXDim"]) else {},
             header={**header, "frame_header": first, "pieces": len(pieces)},
@@ -181,14 +178,16 @@ class TvipsSource(ImageSource):
         if self.scan_shape == "auto":
             if self.sync_offset is not None:
                 raise ArgumentError(f"{file}: scan_shape='auto' finds the start of the scan: leave out sync_offset")
-            navigation, points = Navigation.of((frames.count,)), by_rotator(file, frames)
-            return navigation, self._unwound(file, points)
-        navigation = self._counted(file, frames)
-        if self.winding_scan_axis is None:
-            return navigation, None
-        points = navigation.first + np.arange(navigation.points).reshape(navigation.shape)
-        points[points >= frames.count] = -1
-        return Navigation.of((frames.count,)), self._unwound(file, np.maximum(points, -1))
+            points = by_rotator(file, frames)
+        else:
+            navigation = self._counted(file, frames)
+            if self.winding_scan_axis is None:
+                return navigation, None
+            points = navigation.first + np.arange(navigation.points).reshape(navigation.shape)
+            points[(points < 0) | (points >= frames.count)] = -1
+        if self.winding_scan_axis is not None:
+            points = unwound(file, points, self.winding_scan_axis, self.hysteresis)
+        return Navigation.of((frames.count,)), points
 
     def _counted(self, file: File, frames: Recording) -> Navigation:
         given = self.nav_shape or self.scan_shape
@@ -199,26 +198,13 @@ class TvipsSource(ImageSource):
             sync_offset = scan.start if scan and (given or scan.shape) else 0
         return navigate(file, frames.count, shape, nav_shape=given, sync_offset=sync_offset)
 
-    def _unwound(self, file: File, points: np.ndarray) -> np.ndarray:
-        """Put a scan without fly-back in order: every other line backwards, and rolled."""
-        if self.winding_scan_axis is None:
-            return points
-        if points.ndim < 2:
-            raise ArgumentError(
-                f"{file}: winding_scan_axis needs a scan of two axes, but this is a series of {points.size} frames: "
-                "pass nav_shape="
-            )
-        lines = points if self.winding_scan_axis == "x" else points.swapaxes(-1, -2)
-        lines[..., ::2, :] = np.roll(lines[..., ::2, ::-1], self.hysteresis, axis=-1)
-        return points
-
 
 def is_tvips(file: File) -> bool:
     """Whether a file has the extension, and a series header; later pieces have none, so their first one is asked."""
     if file.extension != ".tvips":
         return False
     named = NUMBERED.fullmatch(file.name)
-    first = file.sibling(f"{named[1]}_{0:0{len(named[2])}}{named[3]}") if named else file
+    first = numbered_piece(file, named, 0) if named else file
     return _begins(file) or _begins(first)
 
 
