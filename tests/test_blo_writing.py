@@ -686,3 +686,13 @@ def test_we_read_what_rosettasciio_writes(tmp_path):
     np.testing.assert_array_equal(ds.image, pixels)
     assert ds.attrs["metadata"]["fileheader"]["Data_offset_2"] == 4108
     assert ds.attrs["metadata"]["spacing"] == pytest.approx({"y": 4, "x": 2.5, "v": 0.02, "u": 0.02})
+
+
+@pytest.mark.parametrize("energy", [-1, 5e9, float("nan"), "300 keV"])
+def test_a_beam_energy_that_the_header_cannot_hold_is_refused_by_name(tmp_path, energy):
+    dataset = xr.Dataset(
+        {"image": (tuple("yxvu"), np.zeros((1, 1, 2, 2), "u1"))}, attrs={"acquisition": {"beam_energy": energy}}
+    )
+    with pytest.raises(ArgumentError, match="Beam_energy"):
+        emio.imsave(dataset, tmp_path / "scan.blo")
+    assert not list(tmp_path.iterdir())

@@ -257,11 +257,11 @@ def _header_of(dataset: xr.Dataset, ny: int, nx: int, size: int) -> np.ndarray:
     facts = dataset.attrs.get("acquisition", {})
     header["UNKNOWN1"] = 131141
     header["Acquisition_time"] = _days(facts.get("start_time"))
-    header["Beam_energy"] = round(1000 * float(facts.get("beam_energy") or 0))
-    header["Camera_length"] = round(10 * float(facts.get("camera_length") or 0))
+    _store(header, "Beam_energy", facts.get("beam_energy"), 1000)
+    _store(header, "Camera_length", facts.get("camera_length"), 10)
     if before.get("ID") == MAGIC.decode():
         for name in CARRIED:
-            header[name] = before.get(name) or 0
+            _store(header, name, before.get(name), 1)
     header["ID"], header["MAGIC"] = MAGIC, VERSIONS[0]
     header["Data_offset_1"] = DATA_OFFSET_1
     header["Data_offset_2"] = -(-(DATA_OFFSET_1 + nx * ny) // 16) * 16
@@ -273,9 +273,27 @@ def _header_of(dataset: xr.Dataset, ny: int, nx: int, size: int) -> np.ndarray:
     density = round(100 / pixel) if pixel else 0
     if pixel and not 1 <= density <= LARGEST:
         density = 0
-        warnings.warn(f"detector pixels of {pixel} cm cannot be stored in a blockfile", EmioWarning, stacklevel=7)
+        warnings.warn(f"detector pixels of {pixel} cm cannot be stored in a blockfile", EmioWarning, stacklevel=5)
     header["SDP"] = density
     return header
+
+
+def _store(header: np.ndarray, name: str, value: Any, factor: int) -> None:
+    """Put a number into a field of the header.
+
+    Raises
+    ------
+    ArgumentError
+        If it is none that the field can hold.
+    """
+    whole = header.dtype[name].kind == "u"
+    try:
+        scaled = factor * float(value or 0)
+        header[name] = round(scaled) if whole else scaled
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(
+            f"{name} of a blockfile cannot hold {value!r}: correct it in the attributes of the Dataset"
+        ) from None
 
 
 def _step(dataset: xr.Dataset, axis: str | None, units: str) -> float:
@@ -289,7 +307,7 @@ def _step(dataset: xr.Dataset, axis: str | None, units: str) -> float:
         warnings.warn(
             f"spacing of {axis!r} in {units_of(image, axis)!r} cannot be stored in a blockfile, which wants {units}",
             EmioWarning,
-            stacklevel=8,
+            stacklevel=6,
         )
     return converted or 0.0
 
