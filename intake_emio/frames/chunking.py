@@ -35,7 +35,9 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views: bool) -> tuple[int, ...]:
+def frame_chunks(
+    shape: Sequence[int], itemsize: int, frame_ndim: int, *, views: bool, per_core: int = CHUNKS_PER_CORE
+) -> tuple[int, ...]:
     """Chunk sizes for frames that lie one behind the other in C order.
 
     Parameters
@@ -46,6 +48,8 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
         Bytes of a pixel in memory.
     views
         Whether chunks are views of the file rather than copies.
+    per_core
+        How many chunks of small data there are at least for each core.
 
     Examples
     --------
@@ -57,7 +61,7 @@ def frame_chunks(shape: Sequence[int], itemsize: int, frame_ndim: int, *, views:
     frames = math.prod(navigation)
     total = frames * frame_bytes
     target = VIEW_BYTES if views else COPY_BYTES
-    target = min(target, max(SMALLEST_BYTES, total // (CHUNKS_PER_CORE * cores())))
+    target = min(target, max(SMALLEST_BYTES, total // (per_core * cores())))
     while target < LARGEST_BYTES and total / target > MOST_CHUNKS:
         target *= 2
     wanted = max(1, target // frame_bytes)

@@ -78,9 +78,10 @@ class Frames(Pixels):
         return not self.stack.field_name and self.dtype != bool and self.stack.decoder is None
 
     def chunks(self) -> tuple[int, ...]:
-        """Chunk size along each axis; remote files in as large pieces as views, for many requests at the same time."""
-        large = self.is_view or self.storage.backend == "remote"
-        return frame_chunks(self.shape, self.dtype.itemsize, self.frame_ndim, views=large)
+        """Chunk size along each axis; of remote files few large ones, because a chunk is many requests at a time."""
+        if self.storage.backend == "remote":
+            return frame_chunks(self.shape, self.dtype.itemsize, self.frame_ndim, views=True, per_core=1)
+        return super().chunks()
 
     @property
     def read_bytes(self) -> int:
