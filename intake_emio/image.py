@@ -85,6 +85,10 @@ class Image:
         What the file holds, if it holds several images: ``index``, ``name``, ``shape``, ``dtype`` of each.
     stored_frame
         Shape of a frame as stored, where `sig_shape` makes another one of it: corrections have this shape.
+    dataset_attrs
+        Attributes that people have given to the Dataset which was saved.
+    outer
+        Place of the file in a set of files, as `imsave` has recorded it (see `intake_emio.record`).
     """
 
     pixels: Pixels
@@ -101,6 +105,8 @@ class Image:
     corrections: Corrections | None = None
     stored_frame: tuple[int, ...] = ()
     datasets: tuple[Mapping[str, Any], ...] = ()
+    dataset_attrs: Mapping[str, Any] = field(default_factory=dict)
+    outer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.pixels.ndim)
@@ -269,6 +275,7 @@ class Image:
             {name: labelled(variable, name == "image") for name, variable in pictures.items()},
             coords,
             {
+                **self.dataset_attrs,
                 "uri": uri,
                 "format": format_name,
                 "metadata": {**(metadata or {}), **self.summary()},

@@ -28,9 +28,10 @@ from .errors import (
     TargetExistsError,
     UnknownArgumentError,
 )
-from .formats import Format, registry
+from .formats import Format, Writer, registry
 from .frames.chunking import cores
 from .frames.files import is_remote, normalise
+from .record import describe
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +46,7 @@ class Member:
 
     path: str
     content: xr.Dataset | xr.DataArray
+    record: Mapping[str, Any]
 
 
 def save(
@@ -54,16 +56,17 @@ def save(
     if compress is not None and not isinstance(compress, bool):
         raise ArgumentTypeError(f"compress must be True, False or None, not {compress!r}")
     dataset = as_dataset(image)
-    path, entry = target_format(uri)
-    writer = entry.load(entry.save or "")
-    _check_arguments(entry, writer, format_kwargs)
-    members = _members(dataset, path, entry)
+    path, entry, writer = target_format(uri)
+    write = entry.load(writer.save)
+    _check_arguments(entry, write, format_kwargs)
+    members = _members(dataset, path, writer)
     _check_targets(members, overwrite)
-    _warn_losses(members, entry)
+    _warn_losses(members, entry, writer)
     with replacing([member.path for member in members]) as temporaries, _own_threads():
         for member, temporary in zip(members, temporaries, strict=True):
             try:
-                writer(member.content, temporary, compress=compress, **format_kwargs)
+                noted = {"record": member.record} if writer.records else {}
+                write(member.content, temporary, compress=compress, **noted, **format_kwargs)
             except EmioError as error:
                 error.args = tuple(str(text).replace(temporary, member.path) for text in error.args)
                 raise
@@ -113,8 +116,8 @@ def _check_dense(pixels: Any) -> None:
         raise ArgumentTypeError("sparse arrays cannot be saved: make them dense first (image.todense())")
 
 
-def target_format(uri: Any) -> tuple[str, Format]:
-    """Return the path to write and its format, by extension; without one, `.zarr` is appended.
+def target_format(uri: Any) -> tuple[str, Format, Writer]:
+    """Return the path to write, its format and how that is written, by extension; without one, `.zarr` is appended.
 
     Raises
     ------
@@ -124,34 +127,35 @@ def target_format(uri: Any) -> tuple[str, Format]:
     path = normalise(os.fspath(uri).rstrip("/") if len(os.fspath(uri)) > 1 else uri)
     if is_remote(path):
         raise ArgumentError(f"{path}: saving is possible to local folders only: save there, and copy")
-    writers = {ext: entry for entry in registry().values() if entry.save for ext in entry.extensions}
+    writers = {ext: (entry, w) for entry in registry().values() for w in entry.writers for ext in w.extensions}
     name = os.path.basename(path)
     for extension in sorted(writers, key=len, reverse=True):
         if name.lower().endswith(extension) and len(name) > len(extension):
-            return path, writers[extension]
+            return path, *writers[extension]
     if "." in name.lstrip("."):
         known = ", ".join(sorted(writers))
         raise ArgumentError(f"{path}: unknown extension {os.path.splitext(name)[1]!r}; images can be saved as {known}")
-    return path + DEFAULT_EXTENSION, writers[DEFAULT_EXTENSION]
+    return path + DEFAULT_EXTENSION, *writers[DEFAULT_EXTENSION]
 
 
-def _members(dataset: xr.Dataset, path: str, entry: Format) -> list[Member]:
+def _members(dataset: xr.Dataset, path: str, writer: Writer) -> list[Member]:
     """One file, or one per variable where the format holds only one: `scan.var_image.npy`."""
-    beside = [str(name) for name in dataset.data_vars if name != "image"]
-    if entry.holds == ("*",) or (entry.holds and "image" in dataset and set(beside) <= set(entry.holds)):
-        return [Member(path, dataset)]
     names = list(dataset.data_vars)
+    if ("image" in dataset or writer.holds == ("*",)) and writer.takes(map(str, names)):
+        main = "image" if "image" in dataset else names[0]
+        return [Member(path, dataset, describe(dataset[main], dataset.attrs))]
 
-    def content(name: Any) -> xr.Dataset | xr.DataArray:
-        if entry.holds:
-            return dataset[[name]].rename({name: "image"})
-        return dataset[name].assign_attrs({**dataset.attrs, **dataset[name].attrs})
+    def member(path: str, name: Any) -> Member:
+        account = describe(dataset[name], dataset.attrs)
+        if writer.holds:
+            return Member(path, dataset[[name]].rename({name: "image"}), account)
+        return Member(path, dataset[name].assign_attrs({**dataset.attrs, **dataset[name].attrs}), account)
 
     if len(names) == 1:
-        return [Member(path, content(names[0]))]
-    extension = next(e for e in sorted(entry.extensions, key=len, reverse=True) if path.lower().endswith(e))
+        return [member(path, names[0])]
+    extension = next(e for e in sorted(writer.extensions, key=len, reverse=True) if path.lower().endswith(e))
     stem, spelled = path[: -len(extension)], path[-len(extension) :]
-    return [Member(f"{stem}.var_{_escaped(str(name))}{spelled}", content(name)) for name in names]
+    return [member(f"{stem}.var_{_escaped(str(name))}{spelled}", name) for name in names]
 
 
 def _escaped(name: str) -> str:
@@ -159,9 +163,9 @@ def _escaped(name: str) -> str:
     return re.sub(r"[^\w+-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
 
 
-def _check_arguments(entry: Format, writer: Callable[..., None], given: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(writer).parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "compress"]
+def _check_arguments(entry: Format, write: Callable[..., None], given: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(write).parameters.values()
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("compress", "record")]
     unknown = sorted(set(given) - set(allowed))
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise UnknownArgumentError(
@@ -186,10 +190,10 @@ def _check_targets(members: list[Member], overwrite: bool) -> None:
         raise TargetExistsError(f"{', '.join(there)}: exists already: pass overwrite=True to replace it")
 
 
-def _warn_losses(members: list[Member], entry: Format) -> None:
-    if entry.losses is None:
+def _warn_losses(members: list[Member], entry: Format, writer: Writer) -> None:
+    if writer.losses is None:
         return
-    lost = sorted({loss for member in members for loss in entry.load(entry.losses)(member.content)})
+    lost = sorted({loss for member in members for loss in entry.load(writer.losses)(member.content)})
     if lost:
         warnings.warn(
             f"{members[0].path}: {entry.name} files do not keep {', '.join(lost)}; .zarr does",

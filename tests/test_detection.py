@@ -130,7 +130,7 @@ def test_formats_are_known_by_name_and_described():
     for name, entry in known.items():
         assert entry.name == name
         assert entry.title
-        assert entry.source or entry.save
+        assert entry.source or entry.writers
         assert all(extension == extension.lower() and extension.startswith(".") for extension in entry.extensions)
 
 
@@ -139,7 +139,8 @@ def test_every_format_has_what_its_entry_promises():
         if entry.source:
             assert issubclass(entry.source_class(), ImageSource)
             assert (entry.source_class().name, entry.source_class().format_name) == (f"emio_{name}", name)
-        for function in (entry.save, entry.recognise, entry.losses):
+        writing = [name for writer in entry.writers for name in (writer.save, writer.losses, writer.file_axes)]
+        for function in (entry.recognise, *writing):
             assert function is None or callable(entry.load(function))
 
 

@@ -21,7 +21,7 @@ def formats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, fo
             "title": entry.title,
             "extensions": list(entry.extensions),
             "reads": entry.source is not None,
-            "writes": entry.save is not None,
+            "writes": bool(entry.writers),
             "detection": entry.detection or ("only written" if entry.source is None else "extension"),
         }
         for entry in sorted(registry().values(), key=lambda entry: entry.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,48 @@ if TYPE_CHECKING:
     from ..source import ImageSource
 
 ENTRY_POINTS = "intake_emio.formats"
+
+
+@dataclass(frozen=True)
+class Writer:
+    """How images are written under some extensions, without importing the module that does it.
+
+    The module's function takes the image (a DataArray, or a Dataset where more than the image fits into a file), the
+    path of a new file, ``compress``, and its own arguments by name.
+
+    Parameters
+    ----------
+    extensions
+        In lower case, with their dots.
+    save
+        Name of the function of the format's module.
+    holds
+        Names of the variables that one file holds beside the image; ``("*",)``: any. The function is then handed a
+        Dataset.
+    file_axes
+        Name of a function of the module that takes the axes of an image and returns those that fit into one file, in
+        that order; the others become several files. `None`: all fit.
+    records
+        Whether the function takes ``record=``, our own account of the image in JSON types, and the reader finds it
+        again (see `intake_emio.record`).
+    losses
+        Name of a function of the module that says what of an image is not kept.
+    folder
+        Whether what is written is a folder; it can then be written to any fsspec URL directly.
+    """
+
+    extensions: tuple[str, ...]
+    save: str = "save"
+    holds: tuple[str, ...] = ()
+    file_axes: str | None = None
+    records: bool = False
+    losses: str | None = None
+    folder: bool = False
+
+    def takes(self, names: Iterable[str]) -> bool:
+        """Whether all these variables fit into one file."""
+        beside = {name for name in names if name != "image"}
+        return self.holds == ("*",) or bool(self.holds and beside <= set(self.holds))
 
 
 @dataclass(frozen=True)
@@ -47,12 +90,8 @@ class Format:
         Whether an image may be a folder: then `recognise` is asked about folders too.
     arrays
         Whether it is no file at all, but an array in memory.
-    save
-        Name of the function of the module that writes the format.
-    holds
-        Names of the variables that one written file holds beside the image; ``("*",)``: any.
-    losses
-        Name of the function of the module that says what the format will not keep of an image.
+    writers
+        How it is written, if it is.
     """
 
     name: str
@@ -65,9 +104,7 @@ class Format:
     detection: str = ""
     folders: bool = False
     arrays: bool = False
-    save: str | None = None
-    holds: tuple[str, ...] = ()
-    losses: str | None = None
+    writers: tuple[Writer, ...] = ()
 
     def load(self, what: str) -> Any:
         """Return an object of the format's module by its name."""
@@ -97,9 +134,7 @@ FORMATS = (
         extensions=(".blo",),
         magic=((0, b"IMGBLO"),),
         detection="first bytes IMGBLO",
-        save="save",
-        holds=("navigator",),
-        losses="losses",
+        writers=(Writer((".blo",), holds=("navigator",), file_axes="file_axes", losses="losses"),),
     ),
     Format(
         "dask",
@@ -182,8 +217,7 @@ FORMATS = (
         extensions=(".npy",),
         magic=((0, b"\x93NUMPY"),),
         detection="first bytes \\x93NUMPY",
-        save="save",
-        losses="losses",
+        writers=(Writer((".npy",), losses="losses"),),
     ),
     Format(
         "raw",
@@ -239,8 +273,7 @@ FORMATS = (
         recognise="is_zarr",
         detection="zarr.json, .zgroup or .zarray in a folder or a .zip",
         folders=True,
-        save="save",
-        holds=("*",),
+        writers=(Writer((".zarr",), holds=("*",), records=True, folder=True),),
     ),
 )
 

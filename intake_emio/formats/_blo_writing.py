@@ -95,6 +95,11 @@ def save(
     store(_whole_patterns(pixels), target, show_progressbar)
 
 
+def file_axes(axes: str) -> str:
+    """Return the axes of an image that one blockfile holds: a pattern behind up to two scan axes."""
+    return axes[-4:]
+
+
 def losses(dataset: xr.Dataset) -> list[str]:
     """Name what a blockfile does not keep of a Dataset."""
     image = dataset["image"]

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import arguments
 from ..errors import ArgumentError
+from ..record import KEY
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 4 << 20
 
 
-def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None) -> None:
+def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None, record: Mapping[str, Any]) -> None:
     """Write a Dataset as a Zarr v3 group with consolidated metadata; lazy pixels chunk by chunk.
 
     Parameters
@@ -29,6 +31,9 @@ def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None) -> Non
         Folder to create.
     compress
         `None`: zstd; `True`: Blosc with zstd and bit shuffling, better on sparse detector data; `False`: none.
+    record
+        Our own account of the image. Of a member of a set it is kept as the attribute ``emio`` of the group; all else
+        that it says is in the store anyway.
 
     Raises
     ------
@@ -36,7 +41,7 @@ def save(dataset: xr.Dataset, path: str, *, compress: bool | None = None) -> Non
         If a variable holds Python objects.
     """
     clean = dataset.copy()
-    clean.attrs = arguments.plain(dataset.attrs)
+    clean.attrs = {**arguments.plain(dataset.attrs), **({KEY: record} if "outer" in record else {})}
     for name, variable in clean.variables.items():
         if variable.dtype.kind not in ("biufc" if name in clean.data_vars else "biufcUSMm"):
             raise ArgumentError(f"variable {name!r} holds {variable.dtype}, which are no pixels that Zarr can store")

@@ -23,9 +23,9 @@ from ..frames.navigation import Navigation, navigate
 from ..image import Image, Variable
 from ..source import ImageSource
 from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
-from ._blo_writing import losses, save
+from ._blo_writing import file_axes, losses, save
 
-__all__ = ["BloSource", "losses", "read_header", "save"]
+__all__ = ["BloSource", "file_axes", "losses", "read_header", "save"]
 
 LARGEST_CLAIM = 1 << 30
 BIT_DEPTH = re.compile(r"blo bit depth:\s*(\d+)\s*bits", re.IGNORECASE)

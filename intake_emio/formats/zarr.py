@@ -20,6 +20,7 @@ from ..frames.navigation import navigate
 from ..frames.picked import Picked
 from ..frames.storage import Storage
 from ..image import Image, Variable
+from ..record import KEY, OF_DATASET, Record
 from ..source import ImageSource
 from . import _ngff
 from ._zarr_store import (
@@ -193,7 +194,8 @@ class ZarrSource(ImageSource):
         for name, other in variables.items():
             parts.add(name, other, name in beside)
         ours = attrs["metadata"].get("fileheader") if isinstance(attrs.get("metadata"), dict) else None
-        header = ours if isinstance(ours, dict) and "format" in attrs else {"attributes": clean_attrs(attrs)}
+        saved, account = isinstance(ours, dict) and "format" in attrs, Record.parse(attrs.get(KEY))
+        header: Any = ours if saved else {"attributes": clean_attrs(attrs)}
         if "".join(letters.values()) != "".join(names):
             header = {**header, "dims": list(names)}
         image = Image(
@@ -206,6 +208,8 @@ class ZarrSource(ImageSource):
             facts=parts.facts,
             scalars=parts.scalars,
             attrs=clean_attrs(dict(array.attrs)),
+            dataset_attrs={k: v for k, v in clean_attrs(attrs).items() if k not in (*OF_DATASET, KEY)} if saved else {},
+            outer=(account.outer if account else None) or {},
         )
         return self._shaped(store, image)
 
