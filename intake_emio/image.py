@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,11 @@ class Variable:
     def sizes(self) -> dict[str, int]:
         """Length of each axis."""
         return dict(zip(self.axes, self.pixels.shape, strict=True))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the pixels are an array in memory."""
+        return isinstance(self.pixels, Held) and not self.pixels.is_lazy
 
     def arranged(self, order: str | None) -> Variable:
         """Return the same with the axes in another order; axes that `order` lacks follow behind."""
@@ -249,18 +254,38 @@ class Image:
         metadata
             Further entries of ``attrs["metadata"]``.
         """
+
+        def array(name: str, variable: Variable) -> Any:
+            asked = name == "image" and not (isinstance(chunks, str) and chunks == "auto")
+            if chunks is None or (variable.in_memory and not asked):
+                return load(variable.pixels)
+            return lazy(variable.pixels, self.cuts(variable, chunks))
+
+        return self.labelled(array, uri, format_name, metadata)
+
+    def labelled(
+        self,
+        array: Callable[[str, Variable], Any],
+        uri: str,
+        format_name: str,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """Return the labelled Dataset of arrays that somebody else makes.
+
+        Parameters
+        ----------
+        array
+            Gets the name of a variable and its description, and returns its pixels as xarray takes them.
+        uri, format_name, metadata
+            See `to_dataset`.
+        """
         import xarray as xr
 
-        def labelled(variable: Variable, is_image: bool = False) -> Any:
-            asked = is_image and not (isinstance(chunks, str) and chunks == "auto")
-            if chunks is None or (_in_memory(variable.pixels) and not asked):
-                pixels: Any = load(variable.pixels)
-            else:
-                pixels = lazy(variable.pixels, self.cuts(variable, chunks))
-            return tuple(variable.axes), pixels, dict(variable.attrs)
+        def entry(name: str, variable: Variable) -> Any:
+            return tuple(variable.axes), array(name, variable), dict(variable.attrs)
 
         sizes = self.sizes
-        coords: dict[str, Any] = {name: labelled(fact) for name, fact in self.facts.items()}
+        coords: dict[str, Any] = {name: entry(name, fact) for name, fact in self.facts.items()}
         for axis, scale in self.calibration.items():
             if axis in sizes:
                 coords[axis] = (
@@ -272,7 +297,7 @@ class Image:
             coords[axis] = ((), value, {"units": units} if units else {})
         pictures = {"image": self.image, **self.variables}
         return xr.Dataset(
-            {name: labelled(variable, name == "image") for name, variable in pictures.items()},
+            {name: entry(name, variable) for name, variable in pictures.items()},
             coords,
             {
                 **self.dataset_attrs,
@@ -319,10 +344,6 @@ def _index(values: np.ndarray) -> Any:
     import pandas as pd
 
     return pd.Index(values) if values.dtype.kind in "iuf" else values
-
-
-def _in_memory(pixels: Pixels) -> bool:
-    return isinstance(pixels, Held) and not pixels.is_lazy
 
 
 def picked(partition: Any, axes: str, sizes: Mapping[str, int]) -> dict[str, Pick]:
