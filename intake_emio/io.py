@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import ArgumentError, ArgumentTypeError, UnknownArgumentError
@@ -102,7 +103,14 @@ def _refuse_sets(uri: str) -> None:
 
 
 def imsave(
-    image: Any, uri: Any, compress: bool | None = None, overwrite: bool = False, **format_kwargs: Any
+    image: Any,
+    uri: Any,
+    compress: bool | None = None,
+    partition: str | None = None,
+    overwrite: bool = False,
+    labels: str = "coords",
+    storage_options: Mapping[str, Any] | None = None,
+    **format_kwargs: Any,
 ) -> list[str]:
     """Save an image; all or nothing.
 
@@ -114,8 +122,15 @@ def imsave(
         Where to. The extension names the format, ``.zarr``, ``.npy`` or ``.blo``; without one ``.zarr`` is appended.
     compress
         `None`: as usual for the format; `True`: more; `False`: not at all.
+    partition
+        Axes that lie within a file, in that order; the others become several files, named after their coordinates:
+        ``frames.y_00.0.x_12.8.tif`` with ``partition="vu"``. `None`: split only where the format needs it.
     overwrite
         Whether existing files may be replaced.
+    labels
+        ``"coords"``: files of a set are named after coordinates; ``"index"``: after indices.
+    storage_options
+        For fsspec, if `uri` is a URL.
     **format_kwargs
         Arguments of the format's writer.
 
@@ -146,4 +161,13 @@ def imsave(
     """
     from .saving import save
 
-    return save(image, uri, compress=compress, overwrite=overwrite, **format_kwargs)
+    return save(
+        image,
+        uri,
+        compress=compress,
+        partition=partition,
+        overwrite=overwrite,
+        labels=labels,
+        storage_options=storage_options,
+        **format_kwargs,
+    )

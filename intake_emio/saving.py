@@ -1,22 +1,20 @@
-"""All-or-nothing writing: into temporary siblings, then renamed; a failed save leaves everything as it was."""
+"""Saving images: what is asked for, into which files, and what is refused before anything is written."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import os
-import re
-import secrets
-import shutil
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import arguments
 from .axes import get_axes, to_xarray
 from .errors import (
     ArgumentError,
@@ -28,51 +26,100 @@ from .errors import (
     TargetExistsError,
     UnknownArgumentError,
 )
-from .formats import Format, Writer, registry
+from .formats import Format, registry
 from .frames.chunking import cores
 from .frames.files import is_remote, normalise
-from .record import describe
+from .members import write_members
+from .partition import parse_name
+from .progress import steps
+from .replacing import LONGEST_NAME, exists, replacing, sync, uploading
+from .splitting import Part, Target, split
 
 if TYPE_CHECKING:
     import xarray as xr
 
 DEFAULT_EXTENSION = ".zarr"
-LONGEST_NAME = 255  # bytes; of most file systems
-
-
-@dataclass(frozen=True)
-class Member:
-    """One file to write."""
-
-    path: str
-    content: xr.Dataset | xr.DataArray
-    record: Mapping[str, Any]
+MOST_NAMED = 5
+"""Files that a message names."""
 
 
 def save(
-    image: Any, uri: Any, *, compress: bool | None = None, overwrite: bool = False, **format_kwargs: Any
+    image: Any,
+    uri: Any,
+    *,
+    compress: bool | None = None,
+    partition: str | None = None,
+    overwrite: bool = False,
+    labels: str = "coords",
+    storage_options: Mapping[str, Any] | None = None,
+    **format_kwargs: Any,
 ) -> list[str]:
     """Save an image; see `intake_emio.imsave`."""
     if compress is not None and not isinstance(compress, bool):
         raise ArgumentTypeError(f"compress must be True, False or None, not {compress!r}")
+    arguments.choice("labels", labels, ("coords", "index"))
     dataset = as_dataset(image)
-    path, entry, writer = target_format(uri)
-    write = entry.load(writer.save)
-    _check_arguments(entry, write, format_kwargs)
-    members = _members(dataset, path, writer)
-    _check_targets(members, overwrite)
-    _warn_losses(members, entry, writer)
-    with replacing([member.path for member in members]) as temporaries, _own_threads():
-        for member, temporary in zip(members, temporaries, strict=True):
-            try:
-                noted = {"record": member.record} if writer.records else {}
-                write(member.content, temporary, compress=compress, **noted, **format_kwargs)
-            except EmioError as error:
-                error.args = tuple(str(text).replace(temporary, member.path) for text in error.args)
-                raise
-            except OSError as error:
-                raise StorageError(f"{member.path}: {error.strerror or error}") from error
-    return [member.path for member in members]
+    target = target_of(uri)
+    write = target.format.load(target.writer.save)
+    _check_arguments(target.format, write, format_kwargs)
+    parts = split(dataset, target, partition, labels == "index")
+    paths = [path for part in parts for path in part.paths]
+    _check_targets(paths, overwrite, storage_options)
+    _warn_losses(parts, target)
+    _warn_strays(parts, target)
+    with (
+        _written(target, paths, storage_options) as temporaries,
+        _own_threads(),
+        steps("saving", len(paths)) as advance,
+    ):
+        for part, names in zip(parts, _per_part(parts, temporaries), strict=True):
+            _write(part, names, target, write, advance, {"compress": compress, **format_kwargs})
+    return paths
+
+
+def _per_part(parts: list[Part], names: list[str]) -> Iterator[list[str]]:
+    rest = iter(names)
+    for part in parts:
+        yield list(itertools.islice(rest, len(part.paths)))
+
+
+def _written(
+    target: Target, paths: list[str], storage_options: Mapping[str, Any] | None
+) -> contextlib.AbstractContextManager[list[str]]:
+    """Names under which to write, until all is complete."""
+    if is_remote(target.path):
+        return uploading(paths, storage_options, directly=target.writer.folder)
+    return replacing(paths)
+
+
+def _write(
+    part: Part,
+    names: list[str],
+    target: Target,
+    write: Callable[..., None],
+    advance: Callable[[int], None],
+    options: Mapping[str, Any],
+) -> None:
+    """Write the files of a part under temporary names, which no message mentions."""
+    lock = threading.Lock()
+
+    def write_one(k: int, content: Any) -> None:
+        noted = {"record": part.record(k)} if target.writer.records else {}
+        try:
+            write(content, names[k], **options, **noted)
+            sync(names[k])
+        except EmioError as error:
+            error.args = tuple(str(text).replace(names[k], part.paths[k]) for text in error.args)
+            raise
+        except OSError as error:
+            raise StorageError(f"{part.paths[k]}: {error.strerror or error}") from error
+        with lock:
+            advance(1)
+
+    if part.outer:
+        write_members(part, write_one, os.path.dirname(names[0]))
+    else:
+        write_one(0, part.content)
 
 
 def as_dataset(image: Any) -> xr.Dataset:
@@ -116,8 +163,8 @@ def _check_dense(pixels: Any) -> None:
         raise ArgumentTypeError("sparse arrays cannot be saved: make them dense first (image.todense())")
 
 
-def target_format(uri: Any) -> tuple[str, Format, Writer]:
-    """Return the path to write, its format and how that is written, by extension; without one, `.zarr` is appended.
+def target_of(uri: Any) -> Target:
+    """Return where to write and how, by the extension; without one, `.zarr` is appended.
 
     Raises
     ------
@@ -125,42 +172,15 @@ def target_format(uri: Any) -> tuple[str, Format, Writer]:
         If the extension is unknown; lists the known ones.
     """
     path = normalise(os.fspath(uri).rstrip("/") if len(os.fspath(uri)) > 1 else uri)
-    if is_remote(path):
-        raise ArgumentError(f"{path}: saving is possible to local folders only: save there, and copy")
     writers = {ext: (entry, w) for entry in registry().values() for w in entry.writers for ext in w.extensions}
-    name = os.path.basename(path)
+    name = path.rpartition("/")[2] if is_remote(path) else os.path.basename(path)
     for extension in sorted(writers, key=len, reverse=True):
         if name.lower().endswith(extension) and len(name) > len(extension):
-            return path, *writers[extension]
+            return Target(path, path[-len(extension) :], *writers[extension])
     if "." in name.lstrip("."):
         known = ", ".join(sorted(writers))
         raise ArgumentError(f"{path}: unknown extension {os.path.splitext(name)[1]!r}; images can be saved as {known}")
-    return path + DEFAULT_EXTENSION, *writers[DEFAULT_EXTENSION]
-
-
-def _members(dataset: xr.Dataset, path: str, writer: Writer) -> list[Member]:
-    """One file, or one per variable where the format holds only one: `scan.var_image.npy`."""
-    names = list(dataset.data_vars)
-    if ("image" in dataset or writer.holds == ("*",)) and writer.takes(map(str, names)):
-        main = "image" if "image" in dataset else names[0]
-        return [Member(path, dataset, describe(dataset[main], dataset.attrs))]
-
-    def member(path: str, name: Any) -> Member:
-        account = describe(dataset[name], dataset.attrs)
-        if writer.holds:
-            return Member(path, dataset[[name]].rename({name: "image"}), account)
-        return Member(path, dataset[name].assign_attrs({**dataset.attrs, **dataset[name].attrs}), account)
-
-    if len(names) == 1:
-        return [member(path, names[0])]
-    extension = next(e for e in sorted(writer.extensions, key=len, reverse=True) if path.lower().endswith(e))
-    stem, spelled = path[: -len(extension)], path[-len(extension) :]
-    return [member(f"{stem}.var_{_escaped(str(name))}{spelled}", name) for name in names]
-
-
-def _escaped(name: str) -> str:
-    """Name of a variable as a part of a file's name: only letters, digits, ``-``, ``+`` and ``_`` stay as they are."""
-    return re.sub(r"[^\w+-]", lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), name)
+    return Target(path + DEFAULT_EXTENSION, DEFAULT_EXTENSION, *writers[DEFAULT_EXTENSION])
 
 
 def _check_arguments(entry: Format, write: Callable[..., None], given: Mapping[str, Any]) -> None:
@@ -170,60 +190,66 @@ def _check_arguments(entry: Format, write: Callable[..., None], given: Mapping[s
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise UnknownArgumentError(
             f"{entry.name} files are saved without an argument {unknown[0]!r}; allowed: "
-            f"{', '.join(['compress', 'overwrite', *allowed])}"
+            f"{', '.join(['compress', 'partition', 'overwrite', 'labels', 'storage_options', *allowed])}"
         )
 
 
-def _check_targets(members: list[Member], overwrite: bool) -> None:
-    folder = os.path.dirname(members[0].path)
-    if not os.path.isdir(folder):
+def _check_targets(paths: list[str], overwrite: bool, storage_options: Mapping[str, Any] | None) -> None:
+    remote = is_remote(paths[0])
+    folder = os.path.dirname(paths[0])
+    if not remote and not os.path.isdir(folder):
         raise MissingFileError(f"{folder}: no such folder: make it first")
     known: dict[str, str] = {}
-    for path in (member.path for member in members):
+    for path in paths:
         if len(os.fsencode(os.path.basename(path))) > LONGEST_NAME:
             raise ArgumentError(f"{path}: the file's name is longer than {LONGEST_NAME} bytes")
         if path.casefold() in known:
             raise ArgumentError(f"{path}: differs from {known[path.casefold()]} in case only: rename a variable")
         known[path.casefold()] = path
-    there = [member.path for member in members if os.path.lexists(member.path)]
-    if there and not overwrite:
-        raise TargetExistsError(f"{', '.join(there)}: exists already: pass overwrite=True to replace it")
+    there = [] if overwrite else [path for path in paths if exists(path, storage_options)]
+    if there:
+        more = f" and {len(there) - MOST_NAMED} more" if len(there) > MOST_NAMED else ""
+        raise TargetExistsError(
+            f"{', '.join(there[:MOST_NAMED])}{more}: exists already: pass overwrite=True to replace it"
+        )
 
 
-def _warn_losses(members: list[Member], entry: Format, writer: Writer) -> None:
-    if writer.losses is None:
+def _warn_losses(parts: list[Part], target: Target) -> None:
+    """Say once what the format will not keep of the files' images."""
+    if target.writer.losses is None:
         return
-    lost = sorted({loss for member in members for loss in entry.load(writer.losses)(member.content)})
+    losses = target.format.load(target.writer.losses)
+    lost = sorted({loss for part in parts for loss in losses(part.content.isel(part.points(0)))})
     if lost:
         warnings.warn(
-            f"{members[0].path}: {entry.name} files do not keep {', '.join(lost)}; .zarr does",
+            f"{parts[0].paths[0]}: {target.format.name} files do not keep {', '.join(lost)}; .zarr does",
             EmioWarning,
             stacklevel=4,
         )
 
 
-@contextlib.contextmanager
-def replacing(paths: list[str]) -> Iterator[list[str]]:
-    """Yield temporary names beside the targets; rename all on success, leave everything as it was on any failure."""
-    temporaries = [_hidden(path, "tmp") for path in paths]
-    replaced: dict[str, str | None] = {}
-    try:
-        yield temporaries
-        for temporary in temporaries:
-            _sync(temporary)
-        for temporary, path in zip(temporaries, paths, strict=True):
-            replaced[path] = _put(temporary, path)
-    except BaseException:
-        for path, old in replaced.items():
-            _remove(path)
-            if old is not None:
-                os.rename(old, path)
-        for temporary in temporaries:
-            _remove(temporary)
-        raise
-    for old in replaced.values():
-        if old is not None:
-            _remove(old)
+def _warn_strays(parts: list[Part], target: Target) -> None:
+    """Name members of an earlier, larger set that stay where they are."""
+    if is_remote(target.path) or not any(part.outer for part in parts):
+        return
+    folder, stem = os.path.split(target.stem)
+    ours = {os.path.basename(path) for part in parts for path in part.paths}
+    strays = [
+        name
+        for name in sorted(os.listdir(folder))
+        if name not in ours
+        and name.endswith(target.extension)
+        and (parsed := parse_name(name, target.extension)).groups
+        and parsed.stem == stem
+    ]
+    if strays:
+        more = f" and {len(strays) - MOST_NAMED} more" if len(strays) > MOST_NAMED else ""
+        warnings.warn(
+            f"{target.path}: {', '.join(strays[:MOST_NAMED])}{more} of an earlier set stay beside the new files, and "
+            "will be read with them: remove them",
+            EmioWarning,
+            stacklevel=4,
+        )
 
 
 @contextlib.contextmanager
@@ -251,56 +277,3 @@ def _own_threads() -> Iterator[None]:
             yield
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _hidden(path: str, kind: str) -> str:
-    folder, name = os.path.split(path)
-    stem, extension = os.path.splitext(name)
-    tail = f".{secrets.token_hex(4)}.{kind}{extension}"
-    short = os.fsencode(stem)[: LONGEST_NAME - len(tail) - 1].decode(errors="ignore")
-    return os.path.join(folder, f".{short}{tail}")
-
-
-def _put(temporary: str, path: str) -> str | None:
-    """Rename over the target; return the name under which the old one is kept until all targets are in place."""
-    if not os.path.lexists(path):
-        os.replace(temporary, path)
-        return None
-    old = _hidden(path, "old")
-    if os.path.isdir(path) or os.path.isdir(temporary):  # a folder cannot be replaced: it is moved aside first
-        os.rename(path, old)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            os.rename(old, path)
-            raise
-        return old
-    try:
-        os.link(path, old, follow_symlinks=False)
-    except OSError:  # no hard links here: the old file cannot be kept, and need not be if this is the only one
-        os.replace(temporary, path)
-        return None
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        _remove(old)
-        raise
-    return old
-
-
-def _sync(path: str) -> None:
-    """Make sure that a file is on the disk before it gets its name; folders are left to the system."""
-    if os.path.isfile(path):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)

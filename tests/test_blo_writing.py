@@ -116,10 +116,12 @@ def test_patterns_that_are_not_square_are_refused(blo, shape):
     assert os.listdir(blo.parent) == []
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2, 4, 4), (1, 1, 1, 4, 4)])
-def test_more_than_two_navigation_axes_are_refused(blo, shape):
-    with pytest.raises(ArgumentError, match="scan"):
-        emio.imsave(emio.to_xarray(np.zeros(shape, "u1"), axes="iyxvu"), blo)
+def test_several_scans_become_several_files(tmp_path):
+    scans = np.arange(2 * 2 * 3 * 4 * 4, dtype="u1").reshape(2, 2, 3, 4, 4)
+    written = emio.imsave(xr.DataArray(scans, dims=tuple("iyxvu")), tmp_path / "saved.blo")
+    assert [os.path.basename(path) for path in written] == ["saved.i_0.blo", "saved.i_1.blo"]
+    for path, pixels in zip(written, scans, strict=True):
+        np.testing.assert_array_equal(emio.imload(path).image.values, pixels)
 
 
 def test_a_scan_as_long_as_the_header_can_count_is_written(blo):
