@@ -313,7 +313,7 @@ def _signal(tree: Tree, name: str, place: Place) -> Array:
     if "stack_element" in names and "i" not in letters:
         k = names.index("stack_element")
         letters, order = letters.replace(letters[k], "i"), order.replace(letters[k], "i")
-    found = {a: _hyperspy.calibration(axis) for a, axis in zip(letters, axes, strict=True)}
+    found = {a: _hyperspy.calibration(axis, n) for a, axis, n in zip(letters, axes, shape, strict=True)}
     header = {
         "experiment": name,
         "axis_names": names,

@@ -6,7 +6,37 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..axes import Calibration, Labels, Scale
+from ._expression import evaluated
+
+NONE = "_None_"
+"""How `None` is spelled."""
+
+OWN_HEADER = {"experiment", "axes", "metadata", "original_metadata", "types"}
+"""What the header of a file of HyperSpy has, and those of no other format."""
+
+NOTE = "note"
+"""Type of what stands for something that was not read."""
+
+ARRAY = "array "
+"""Type of an array, before that of its elements."""
+
+STORED_AXES = "stored_axes"
+"""Key of our record that says what the axes of the array are."""
+
+PLACES = {
+    "beam_energy": ("beam_energy",),
+    "camera_length": ("camera_length",),
+    "magnification": ("magnification",),
+    "convergence_angle": ("convergence_angle",),
+    "instrument": ("microscope",),
+    "exposure_time": ("Detector", "Camera", "exposure"),
+    "dwell_time": ("Detector", "EELS", "dwell_time"),
+    "stage": ("Stage",),
+}
+"""Where facts stand below ``Acquisition_instrument.TEM`` in the metadata."""
 
 NOTHING = {"", "px", "pixel", "pixels", "pixel(s)", "<undefined>", "undefined", "_none_", "none", "t.undefined"}
 ANGSTROM = {"A", "\u00c5", "\u212b", "angstrom", "Angstrom", "ångström"}
@@ -109,18 +139,24 @@ def _by_position(navigation: list[tuple[str, str | None]], signal: int) -> str:
     return "".join(spare[:extra]) + end
 
 
-def calibration(axis: Mapping[str, Any]) -> Calibration | None:
-    """Calibration of an axis' dictionary; `None` if there is none.
+def calibration(axis: Mapping[str, Any], size: int) -> Calibration | None:
+    """Calibration of an axis' dictionary; `None` if there is none, or its values are not as many as `size`.
 
     Examples
     --------
-    >>> calibration({"scale": 0.5, "offset": 2, "units": "nm"})
+    >>> calibration({"scale": 0.5, "offset": 2, "units": "nm"}, 8)
     Scale(step=0.5, units='nm', origin=2.0)
+    >>> calibration({"expression": "a * x**2", "a": 0.5, "x": {"size": 3}}, 3)
+    Labels(labels=(0.0, 0.5, 2.0), units=None)
     """
     unit = units(axis.get("units"))
     values = axis.get("axis")
+    if "expression" in axis:
+        values = function_values(axis, size)
+        if values is None:
+            return None
     if values is not None:
-        return Labels(tuple(float(v) for v in values), unit)
+        return Labels(tuple(float(v) for v in values), unit) if len(values) == size else None
     try:
         step, origin = float(axis.get("scale", 1)), float(axis.get("offset", 0))
     except (TypeError, ValueError):
@@ -128,6 +164,45 @@ def calibration(axis: Mapping[str, Any]) -> Calibration | None:
     if step == 0 or step - step or origin - origin or (step == 1 and origin == 0 and unit is None):
         return None
     return Scale(step, unit, origin)
+
+
+def function_values(axis: Mapping[str, Any], size: int) -> np.ndarray | None:
+    """Coordinates of an axis that is a function of another one; `None` if it is beyond arithmetic."""
+    inner = axis.get("x")
+    base = calibration(inner, size) if isinstance(inner, Mapping) else None
+    numbers = {k: v for k, v in axis.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    x = np.arange(size, dtype="f8") if base is None else np.asarray(base.values(size))
+    return evaluated(str(axis.get("expression")), {**numbers, "x": x})
+
+
+def restored(header: Mapping[str, Any], branch: str) -> dict[str, Any]:
+    """Return a branch of a file's header as HyperSpy had it: tuples and arrays are ones again, notes are gone.
+
+    Examples
+    --------
+    >>> header = {"metadata": {"a": [1, 2], "b": "an array"}, "types": {"metadata/a": "tuple", "metadata/b": "note"}}
+    >>> restored(header, "metadata")
+    {'a': (1, 2)}
+    """
+    types = header.get("types") or {}
+    whole = _restored(header.get(branch) or {}, branch, types)
+    for path in (path.split("/") for path, kind in types.items() if kind == NOTE):
+        if path[:2] == [branch, "Markers"] and len(path) > 2 and isinstance(whole.get("Markers"), dict):
+            whole["Markers"].pop(path[2], None)  # a marker without its numbers is none
+    return whole if isinstance(whole, dict) else {}
+
+
+def _restored(value: Any, path: str, types: Mapping[str, str]) -> Any:
+    kind = types.get(path, "")
+    if isinstance(value, Mapping):
+        inside = {name: (f"{path}/{name}", item) for name, item in value.items()}
+        return {name: _restored(item, p, types) for name, (p, item) in inside.items() if types.get(p) != NOTE}
+    if not isinstance(value, list):
+        return value
+    if kind.startswith(ARRAY):
+        return np.asarray(value, dtype=kind.removeprefix(ARRAY))
+    items = [None if types.get(p := f"{path}/{k}") == NOTE else _restored(v, p, types) for k, v in enumerate(value)]
+    return tuple(items) if kind == "tuple" else items
 
 
 def acquisition(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,13 +219,13 @@ def acquisition(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "convergence_angle": microscope.get("convergence_angle"),
         "instrument": microscope.get("microscope"),
         "exposure_time": _seconds(_dict(detector, "Camera"), "exposure"),
-        "dwell_time": _seconds(_dict(detector, "EELS"), "dwell_time"),
+        "dwell_time": _seconds(_dict(detector, "EELS") or microscope, "dwell_time"),
         "stage": {k: v for k, v in stage.items() if isinstance(v, int | float)} or None,
         "title": general.get("title"),
     }
     if general.get("date"):
         time, zone = str(general.get("time") or ""), str(general.get("time_zone") or "")
-        zone = zone if re.fullmatch(r"[+-]\d\d:\d\d|Z", zone) else ""
+        zone = "Z" if zone == "UTC" else zone if re.fullmatch(r"[+-]\d\d:\d\d|Z", zone) else ""
         facts["start_time"] = str(general["date"]) + (f"T{time}{zone}" if time else "")
     return {name: fact for name, fact in facts.items() if fact not in (None, "", {}, "__unnamed__")}
 
