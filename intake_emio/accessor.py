@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.array.core import normalize_chunks
 
 from . import arguments
 from .axes import units_of
 from .errors import ArgumentError
-from .frames.lazy import load, pixels_of
+from .frames.lazy import load
 from .frames.pixels import Pixels
 from .frames.reduce import lazy_dots, lazy_sum, lazy_totals, sum_type
 from .frames.views import Permuted
+from .indexed import pixels_behind
 
 Dims = str | Iterable[Hashable] | None
 MASK = "mask"
@@ -38,10 +40,10 @@ class FrameImage:
     @classmethod
     def behind(cls, image: xr.DataArray) -> FrameImage | None:
         """Return the frames behind an image; `None` if it is something else, or cut within frames."""
-        pixels = pixels_of(image.data)
+        pixels = pixels_behind(image.variable)
         if pixels is None:
             return None
-        axes, chunks = image.dims, image.data.chunks
+        axes, chunks = image.dims, image.chunks or normalize_chunks(pixels.chunks(), pixels.shape)
         if isinstance(pixels, Permuted):
             back = np.argsort(pixels.order)
             axes, chunks = tuple(axes[k] for k in back), tuple(chunks[k] for k in back)
@@ -161,7 +163,7 @@ class ImageAccessor:
 
     def load(self) -> xr.DataArray:
         """Load the image into memory, in parallel and straight into place, faster than `DataArray.load`."""
-        pixels = pixels_of(self._image.data)
+        pixels = pixels_behind(self._image.variable)
         return self._image.copy(data=load(pixels)) if pixels is not None else self._image.load()
 
     def _reduced(self, dims: Dims, skipna: bool | None, mean: bool) -> xr.DataArray:

@@ -17,12 +17,13 @@ from .axes import check_axes
 from .errors import MissingFileError, PartitionError, UnknownArgumentError
 from .frames.corrections import Corrections
 from .frames.files import File, normalise
+from .frames.lazy import load
 from .frames.picked import Picked
 from .frames.pixels import Pixels, whole
 from .frames.storage import Storage
 from .frames.tiles import TILE_BYTES, frame_box, tiles
 from .frames.views import selected
-from .image import Image
+from .image import Image, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -137,6 +138,21 @@ class ImageSource(DataSource):
         return self._image
 
     @property
+    def all_files(self) -> tuple[str, ...]:
+        """Names of all files that the data set is made of: those with pixels, then headers and others that were read.
+
+        Examples
+        --------
+        >>> import intake, os
+        >>> from intake_emio.cli.demo import small_scan
+        >>> [os.path.basename(name) for name in intake.open_emio(small_scan()).all_files]
+        ['scan.blo']
+        """
+        pixels = self.image.files
+        read = self.file.seen if self.file is not None else ()
+        return (*pixels, *sorted(set(read) - set(pixels)))
+
+    @property
     def own_corrections(self) -> bool:
         """Whether corrections that belong to the data are to be applied: if not, nobody opens the files they are in."""
         return self.corrections is True or isinstance(self.corrections, str)
@@ -169,6 +185,30 @@ class ImageSource(DataSource):
     def read(self) -> xr.Dataset:
         """Return the Dataset in memory, read in parallel."""
         return self._dataset(self.image, None)
+
+    def to_indexed(self) -> xr.Dataset:
+        """Return the Dataset with xarray's own lazy arrays, which are read where they are indexed, without dask.
+
+        Examples
+        --------
+        >>> import intake
+        >>> from intake_emio.cli.demo import small_scan
+        >>> intake.open_emio_blo(small_scan()).to_indexed().image.encoding
+        {'preferred_chunks': {'y': 8, 'x': 8, 'v': 32, 'u': 32}}
+        """
+        from . import accessor  # noqa: F401  gives Datasets their `.emio`
+        from .indexed import indexed
+
+        image = self.image
+
+        def array(name: str, variable: Variable) -> Any:
+            return load(variable.pixels) if variable.in_memory else indexed(variable.pixels)
+
+        dataset = image.labelled(array, self.uri, self.format_name, self._given_metadata)
+        for name, variable in {"image": image.image, **image.variables, **image.facts}.items():
+            cuts = image.cuts(variable, self.chunks)
+            dataset[name].encoding["preferred_chunks"] = dict(zip(variable.axes, cuts, strict=True))
+        return dataset
 
     def _dataset(self, image: Image, chunks: Any) -> xr.Dataset:
         from . import accessor  # noqa: F401  gives Datasets their `.emio`

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -65,15 +66,16 @@ def lazy(pixels: Pixels, chunks: Any = None) -> da.Array:
 
 def pixels_of(array: Any) -> Pixels | None:
     """Return the pixels behind a dask array that `lazy` made; `None` if anything has been done to it since."""
+    return next((origin for origin in origins(array) if isinstance(origin, Pixels)), None)
+
+
+def origins(array: Any) -> Iterator[Any]:
+    """Yield what a dask array made by `dask.array.from_array` reads from; nothing for any other array."""
     layer = getattr(array, "dask", None) and array.dask.layers.get(array.name)
     for value, _ in getattr(layer, "indices", None) or ():
-        if isinstance(value, Pixels):
-            return value
+        yield value
         stored = array.dask.get(getattr(value, "key", None)) if not isinstance(value, str | tuple) else None
-        stored = getattr(stored, "value", stored)
-        if isinstance(stored, Pixels):
-            return stored
-    return None
+        yield getattr(stored, "value", stored)
 
 
 def load(pixels: Pixels) -> np.ndarray:
