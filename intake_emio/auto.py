@@ -52,6 +52,11 @@ class EmioSource(ImageSource):
         return self.resolved.image
 
     @property
+    def all_files(self) -> tuple[str, ...]:
+        """Names of all files that the data set is made of."""
+        return self.resolved.all_files
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All arguments by name, those of the format as given."""
         own = {k: v for k, v in self._captured_init_kwargs.items() if k not in self.defaults()}

@@ -132,6 +132,12 @@ class Image:
             sizes = {**variable.sizes, **sizes}
         return sizes
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files that hold pixels, those of variables and of facts of each frame included."""
+        pixels = (self.pixels, *(v.pixels for v in (*self.variables.values(), *self.facts.values())))
+        return tuple(dict.fromkeys(name for one in pixels for name in one.files()))
+
     def renamed(self, axes: str) -> Image:
         """Return the image with its axes renamed, position by position in the order they are presented.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -44,12 +44,24 @@ class File:
         Path or fsspec URL.
     storage_options
         For fsspec.
+    neighbours
+        Names of all files in the same folder, sorted, if they are known already.
+
+    Attributes
+    ----------
+    seen : set of str
+        Names of the files that were looked into from here: this one and siblings. They are what a parser went by.
     """
 
-    def __init__(self, uri: str, storage_options: Mapping[str, Any] | None = None):
+    def __init__(
+        self, uri: str, storage_options: Mapping[str, Any] | None = None, *, neighbours: Sequence[str] | None = None
+    ):
         self.uri = normalise(uri)
         self.storage_options = dict(storage_options or {})
         self.remote = is_remote(self.uri)
+        self.seen: set[str] = set()
+        if neighbours is not None:
+            self.neighbours = tuple(neighbours)
 
     def __str__(self) -> str:
         return self.uri
@@ -73,8 +85,11 @@ class File:
     def stamp(self) -> tuple[int, float | str]:
         """Size in bytes, and a mark that changes when the content does (modification time or ETag)."""
         if self.remote:
-            return remote_stamp(self.uri, self.storage_options)
-        return local_stamp(self.uri)
+            stamp = remote_stamp(self.uri, self.storage_options)
+        else:
+            stamp = local_stamp(self.uri)
+        self.seen.add(self.uri)
+        return stamp
 
     @property
     def size(self) -> int:
@@ -120,6 +135,7 @@ class File:
         """Bytes from `start` on: `count` of them, or fewer where the file ends."""
         if start < 0 or count <= 0:
             return b""
+        self.seen.add(self.uri)
         if not self.remote:
             try:
                 with open(self.uri, "rb") as handle:
@@ -147,8 +163,15 @@ class File:
         return fetch_remote(self.uri, 0, min(HEAD, self.size), self.storage_options)
 
     def sibling(self, name: str) -> File:
-        """Return the file of that name in the same folder."""
-        return File(_beside(self.uri, name), self.storage_options)
+        """Return the file of that name in the same folder; what is seen of it counts as seen from here."""
+        same_folder = "/" not in name and os.sep not in name
+        other = File(
+            _beside(self.uri, name),
+            self.storage_options,
+            neighbours=self.__dict__.get("neighbours") if same_folder else None,  # listed at most once
+        )
+        other.seen = self.seen
+        return other
 
     @functools.cached_property
     def neighbours(self) -> tuple[str, ...]:
