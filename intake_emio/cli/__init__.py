@@ -1,4 +1,4 @@
-"""The command line: `emio info | formats | demo`."""
+"""The command line `emio`: a module for each command."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import sys
 
 import typer
 
+HELP = """
+Open every electron microscopy detector file as labelled, lazy data.
+
+```
+emio demo                  try it, on data that it makes
+emio info scan.blo         what is in a file
+emio preview scan.blo      a picture of it
+emio formats               what can be read and written
+```
+
+Exit codes: 0 done; 1 refused, and one line says why; 2 the command line is wrong.
+"""
+
 app = typer.Typer(
     name="emio",
-    help="Open every electron microscopy detector file as labelled, lazy data.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=True,
     rich_markup_mode="markdown",

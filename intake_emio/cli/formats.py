@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-import typer
 
 from . import app
+from .options import AsJson
 
 
 @app.command("formats")
-def formats(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False) -> None:
-    """List the formats: how files are recognised, and whether they are read and written."""
+def formats(as_json: AsJson = False) -> None:
+    """List the formats: how files are recognised, and whether they are read and written.
+
+    ```
+    emio formats
+    emio formats --json | jq '.[] | select(.writes) | .name'
+    ```
+    """
     from ..formats import registry
 
     rows = [

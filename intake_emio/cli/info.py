@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from ..axes import Labels, Scale
 from ..errors import EmioError
 from . import app
+from .options import AsJson, FormatName, Settings, reader_arguments
 
 if TYPE_CHECKING:
     from ..image import Image
@@ -29,32 +29,37 @@ UNITS = {
 
 @app.command("info")
 def info(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths or URLs.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="NAME=VALUE", help="An argument of the reader, such as dtype=uint16."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Paths or URLs.")],
+    settings: Settings = None,
+    format_name: FormatName = None,
+    as_json: AsJson = False,
     brief: Annotated[bool, typer.Option("--brief", "-b", help="One line for each file, errors included.")] = False,
-    diagnostics: Annotated[bool, typer.Option(help="How the pixels would be read: files, layout, chunks.")] = False,
+    diagnostics: Annotated[
+        bool, typer.Option("--diagnostics", help="How the pixels would be read: files, layout, chunks.")
+    ] = False,
 ) -> None:
-    """Tell what FILE holds: format, axes, sizes, calibration, pixel type and acquisition.
+    """Tell what FILE holds: format, axes, sizes, calibration, pixel type, acquisition. No pixel is read.
 
-    Example: `emio info scan.blo`, or `emio info frames.bin -s dtype=uint16 -s "sig_shape=(256, 256)"`.
+    ```
+    emio info scan.blo
+    emio info frames.bin -s dtype=uint16 -s "sig_shape=(256, 256)"
+    emio info --brief *.mib
+    emio info scan.blo --json | jq .shape
+    ```
     """
-    settings = dict(_setting(option) for option in options or [])
+    given = reader_arguments(settings, format_name)
     if as_json:
-        found = [_facts(file, settings, diagnostics) for file in files]
+        found = [_facts(file, given, diagnostics) for file in files]
         print(json.dumps(found[0] if len(found) == 1 else found, indent=2, ensure_ascii=False))
     elif brief:
-        unread = [file for file in files if not _one_line(file, settings)]
+        unread = [file for file in files if not _one_line(file, given)]
         if unread:
             raise typer.Exit(1)
     else:
         from rich.console import Console
 
         for file in files:
-            _show(Console(), _facts(file, settings, diagnostics))
+            _show(Console(), _facts(file, given, diagnostics))
 
 
 def _facts(file: str, settings: dict[str, Any], diagnostics: bool) -> dict[str, Any]:
@@ -80,19 +85,6 @@ def _one_line(file: str, settings: dict[str, Any]) -> bool:
     ]
     print("  ".join([os.path.basename(file), facts["format"], sizes, facts["dtype"], _bytes(facts["nbytes"]), *steps]))
     return True
-
-
-def _setting(option: str) -> tuple[str, Any]:
-    """Name and value; readers understand text, but for mappings."""
-    name, equals, value = option.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{option!r} is not of the form NAME=VALUE")
-    if not value.startswith("{"):
-        return name, value
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise typer.BadParameter(f"{value!r} is not a mapping such as {{'y': 2}}") from None
 
 
 def describe(source: ImageSource) -> dict[str, Any]:
