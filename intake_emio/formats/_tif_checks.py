@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EmioError, EmioWarning, HeaderError, MissingFileError, TruncatedError
 from ..frames.files import File
 from ..frames.pages import count_segments, is_gzipped, opened
-from ._tif_vendors import ome_root
+from ._tif_ome import ome_root
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries

@@ -28,6 +28,7 @@ from ..frames.pages import Pages, is_gzipped, segments_of, stamps_of
 from ..frames.pixels import Pixels
 from ..image import Image
 from ..source import ImageSource
+from ._tif_account import Account, Page
 from ._tif_checks import (
     MAGICS,
     check_decodable,
@@ -39,7 +40,7 @@ from ._tif_checks import (
     directories,
     parsing,
 )
-from ._tif_vendors import CALIBRATING, Account, Page, account_of
+from ._tif_vendors import CALIBRATING, account_of
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
