@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .detection import open_source
+from .frames.files import normalise
 from .image import Image
+from .sets import open_any
 from .source import ImageSource
 
 
@@ -15,7 +16,7 @@ class EmioSource(ImageSource):
     Parameters
     ----------
     uri
-        Path or fsspec URL.
+        Path or fsspec URL; a glob, a pattern, a folder or a list for a set of files (see `FilesSource`).
     format
         Name of a format, if it is not to be found out.
     **settings
@@ -34,7 +35,9 @@ class EmioSource(ImageSource):
 
     def __init__(self, uri: Any, *, format: str | None = None, **settings: Any):
         common = ImageSource.defaults()
-        super().__init__(uri, **{k: v for k, v in settings.items() if k in common})
+        names = [normalise(one) for one in uri] if isinstance(uri, list | tuple) else None
+        super().__init__(names[0] if names else uri, **{k: v for k, v in settings.items() if k in common})
+        self.uri: Any = names or self.uri
         self.format = format
         self._resolved: ImageSource | None = None
 
@@ -42,7 +45,7 @@ class EmioSource(ImageSource):
     def resolved(self) -> ImageSource:
         """The source of the file's own format."""
         if self._resolved is None:
-            self._resolved = open_source(**{**self._captured_init_kwargs, "uri": self.uri})
+            self._resolved = open_any(**{**self._captured_init_kwargs, "uri": self.uri})
             self.format_name = self._resolved.format_name  # type: ignore[misc]
         return self._resolved
 

@@ -74,7 +74,7 @@ class EmioBackend(BackendEntrypoint):
         >>> ds.image.dims, ds.image.chunks
         (('y', 'x', 'v', 'u'), None)
         """
-        from .detection import open_source
+        from .sets import open_any
         from .errors import ArgumentTypeError
 
         if not isinstance(filename_or_obj, str | os.PathLike):
@@ -82,6 +82,6 @@ class EmioBackend(BackendEntrypoint):
                 f"the engine 'emio' takes a path or a URL, not a {type(filename_or_obj).__name__}: it opens files anew "
                 "whenever it reads; for arrays there is intake_emio.imload"
             )
-        dataset = open_source(filename_or_obj, **settings).to_indexed()
+        dataset = open_any(filename_or_obj, **settings).to_indexed()
         dropped = [drop_variables] if isinstance(drop_variables, str) else drop_variables or ()
         return dataset.drop_vars(dropped, errors="ignore")

@@ -90,6 +90,8 @@ class Image:
         What the file holds, if it holds several images: ``index``, ``name``, ``shape``, ``dtype`` of each.
     stored_frame
         Shape of a frame as stored, where `sig_shape` makes another one of it: corrections have this shape.
+    name
+        Of the image among the variables of the Dataset.
     dataset_attrs
         Attributes that people have given to the Dataset which was saved.
     outer
@@ -110,6 +112,7 @@ class Image:
     corrections: Corrections | None = None
     stored_frame: tuple[int, ...] = ()
     datasets: tuple[Mapping[str, Any], ...] = ()
+    name: str = "image"
     dataset_attrs: Mapping[str, Any] = field(default_factory=dict)
     outer: Mapping[str, Any] = field(default_factory=dict)
 
@@ -262,7 +265,7 @@ class Image:
         """
 
         def array(name: str, variable: Variable) -> Any:
-            asked = name == "image" and not (isinstance(chunks, str) and chunks == "auto")
+            asked = name == self.name and not (isinstance(chunks, str) and chunks == "auto")
             if chunks is None or (variable.in_memory and not asked):
                 return load(variable.pixels)
             return lazy(variable.pixels, self.cuts(variable, chunks))
@@ -301,7 +304,7 @@ class Image:
                 )
         for axis, (value, units) in self.scalars.items():
             coords[axis] = ((), value, {"units": units} if units else {})
-        pictures = {"image": self.image, **self.variables}
+        pictures = {self.name: self.image, **self.variables}
         return xr.Dataset(
             {name: entry(name, variable) for name, variable in pictures.items()},
             coords,

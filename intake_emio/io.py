@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import ArgumentError, ArgumentTypeError, UnknownArgumentError
+from .errors import ArgumentTypeError, UnknownArgumentError
 
 
 def imload(
@@ -21,8 +21,9 @@ def imload(
     Parameters
     ----------
     uri
-        Path (`str` or `pathlib.Path`), fsspec URL, an intake `DataSource` (as ``catalog.name`` gives it), a catalog
-        entry, or an array in memory (NumPy, dask, xarray, Zarr, h5py).
+        Path (`str` or `pathlib.Path`) or fsspec URL; for sets of files a glob ``frames.*.tif``, a pattern
+        ``img_ch{c}_z{z}.tif``, a folder, or a list of files (see `FilesSource`); an intake `DataSource` (as
+        ``catalog.name`` gives it), a catalog entry, or an array in memory (NumPy, dask, xarray, Zarr, h5py).
     partition
         Load only a part: number, slice or list along the first axis, or ``{axis: index}``. A number drops the axis.
     metadata_only
@@ -68,11 +69,10 @@ def imload(
 
 
 def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any:
-    if isinstance(uri, str | os.PathLike):
-        _refuse_sets(os.fspath(uri))
-        from .detection import open_source
+    if isinstance(uri, str | os.PathLike | list | tuple):
+        from .sets import open_any
 
-        return open_source(uri, **own, **source_kwargs)
+        return open_any(uri, **own, **source_kwargs)
     from intake.catalog.entry import CatalogEntry
     from intake.source.base import DataSource
 
@@ -92,14 +92,6 @@ def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any
     raise ArgumentTypeError(
         f"imload takes a path, a URL, an array, an intake source or a catalog entry, not a {type(uri).__name__}"
     )
-
-
-def _refuse_sets(uri: str) -> None:
-    """Several files at once cannot be opened yet; a literal file whose name looks like a pattern can."""
-    if any(c in uri for c in "*{") and "://" not in uri and not os.path.exists(uri):
-        raise ArgumentError(
-            f"{uri}: globs and patterns of files are not supported: open one file, and use xarray.concat"
-        )
 
 
 def imsave(

@@ -88,11 +88,12 @@ def _bytes(content: xr.Dataset | xr.DataArray) -> int:
 def _blocks(part: Part) -> Iterator[tuple[slice, ...]]:
     """Cut the outer axes along chunks, into blocks as large as may be computed together."""
     image = part.image
-    chunks = image.chunks or tuple((1,) * n if a in part.outer else (n,) for a, n in image.sizes.items())
-    within = math.prod(image.sizes[a] for a in image.dims if a not in part.outer) * image.dtype.itemsize
+    depth = len(part.outer)
+    chunks = image.chunks or tuple((1,) * n for n in image.shape)
+    within = math.prod(image.shape[depth:]) * image.dtype.itemsize
     room = max(1, BLOCK_BYTES // max(1, within))
     cuts: list[list[slice]] = []
-    for axis in reversed(range(len(part.outer))):
+    for axis in reversed(range(depth)):
         sizes = _grown(chunks[axis], room)
         room = max(1, room // max(sizes))
         ends = list(itertools.accumulate(sizes))

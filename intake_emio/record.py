@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arguments
-from .axes import check_axes, even_or_labels
+from .axes import Calibration, check_axes, even_or_labels
 from .errors import ArgumentError
 from .frames.held import Held
 from .image import Image, Variable
@@ -175,7 +175,7 @@ class Record:
         if stored.sizes != sizes or image.variables.keys() & self._coords().keys():
             return image
         try:
-            calibration, facts, scalars = self._coordinates(sizes)
+            calibration, facts, scalars = coordinates(self._coords(), sizes)
         except ArgumentError:
             return image
         mapping = arguments.mapping
@@ -184,7 +184,7 @@ class Record:
             order=self.axes,
             calibration=calibration,
             facts=facts,
-            scalars=scalars,
+            scalars={**self._place(), **scalars},
             attrs=mapping("attrs", self.account.get("attrs")),
             acquisition=mapping("acquisition", self.account.get("acquisition")),
             header=mapping("fileheader", self.account.get("fileheader")) or image.header,
@@ -192,27 +192,48 @@ class Record:
             outer=self.outer or {},
         )
 
+    def _place(self) -> dict[str, tuple[Any, str | None]]:
+        """Coordinates of the member in its set."""
+        outer = self.outer or {}
+        coords, axes = arguments.mapping("coords", outer.get("coords")), str(outer.get("axes", ""))
+        try:
+            sizes = dict(zip(axes, outer["shape"], strict=True))
+            at = dict(zip(axes, outer["index"], strict=True))
+            calibration, _, _ = coordinates({a: c for a, c in coords.items() if a in sizes}, sizes)
+            return {a: (scale.values(sizes[a])[at[a]], scale.units) for a, scale in calibration.items()}
+        except (KeyError, TypeError, ValueError, IndexError):  # somebody has been at it
+            return {}
+
     def _coords(self) -> Mapping[str, Any]:
         coords = self.account.get("coords")
         return coords if isinstance(coords, Mapping) else {}
 
-    def _coordinates(self, sizes: Mapping[str, int]) -> tuple[dict[str, Any], dict[str, Variable], dict[str, Any]]:
-        """Coordinates of the axes, facts along some of the axes, and single values."""
-        calibration: dict[str, Any] = {}
-        facts: dict[str, Variable] = {}
-        scalars: dict[str, Any] = {}
-        for name, account in self._coords().items():
-            attrs, dims = account.get("attrs") or {}, str(account.get("dims", ""))
-            if any(axis not in sizes for axis in dims):
-                raise ArgumentError(f"coordinate {name!r} lies along an axis that the image has not")
-            values = values_of(account, sizes[dims[0]] if dims else 1)
-            if values.shape != tuple(sizes[axis] for axis in dims):
-                raise ArgumentError(f"coordinate {name!r} has shape {values.shape}")
-            units = attrs.get("units")
-            if dims == name and attrs.keys() <= {"units"}:
-                calibration[name] = even_or_labels(values, units)
-            elif not dims and attrs.keys() <= {"units"}:
-                scalars[name] = (values[()], units)
-            else:
-                facts[name] = Variable(Held(values, 0), dims, attrs)
-        return calibration, facts, scalars
+
+def coordinates(
+    accounts: Mapping[str, Any], sizes: Mapping[str, int]
+) -> tuple[dict[str, Calibration], dict[str, Variable], dict[str, tuple[Any, str | None]]]:
+    """Coordinates of the axes, facts along some of the axes, and single values, from their accounts.
+
+    Raises
+    ------
+    ArgumentError
+        If they do not fit the axes.
+    """
+    calibration: dict[str, Calibration] = {}
+    facts: dict[str, Variable] = {}
+    scalars: dict[str, tuple[Any, str | None]] = {}
+    for name, account in accounts.items():
+        attrs, dims = account.get("attrs") or {}, str(account.get("dims", ""))
+        if any(axis not in sizes for axis in dims):
+            raise ArgumentError(f"coordinate {name!r} lies along an axis that the image has not")
+        values = values_of(account, sizes[dims[0]] if dims else 1)
+        if values.shape != tuple(sizes[axis] for axis in dims):
+            raise ArgumentError(f"coordinate {name!r} has shape {values.shape}")
+        units = attrs.get("units")
+        if dims == name and attrs.keys() <= {"units"}:
+            calibration[name] = even_or_labels(values, units)
+        elif not dims and attrs.keys() <= {"units"}:
+            scalars[name] = (values[()], units)
+        else:
+            facts[name] = Variable(Held(values, 0), dims, attrs)
+    return calibration, facts, scalars

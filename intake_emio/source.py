@@ -205,7 +205,7 @@ class ImageSource(DataSource):
             return load(variable.pixels) if variable.in_memory else indexed(variable.pixels)
 
         dataset = image.labelled(array, self.uri, self.format_name, self._given_metadata)
-        for name, variable in {"image": image.image, **image.variables, **image.facts}.items():
+        for name, variable in {image.name: image.image, **image.variables, **image.facts}.items():
             cuts = image.cuts(variable, self.chunks)
             dataset[name].encoding["preferred_chunks"] = dict(zip(variable.axes, cuts, strict=True))
         return dataset

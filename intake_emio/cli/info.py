@@ -63,9 +63,9 @@ def info(
 
 
 def _facts(file: str, settings: dict[str, Any], diagnostics: bool) -> dict[str, Any]:
-    from ..detection import open_source
+    from ..sets import open_any
 
-    source = open_source(file, **settings)
+    source = open_any(file, **settings)
     facts = describe(source)
     return {**facts, "diagnostics": source.diagnostics()} if diagnostics else facts
 

@@ -194,8 +194,8 @@ class ZarrSource(ImageSource):
         for name, other in variables.items():
             parts.add(name, other, name in beside)
         ours = attrs["metadata"].get("fileheader") if isinstance(attrs.get("metadata"), dict) else None
-        saved, account = isinstance(ours, dict) and "format" in attrs, Record.parse(attrs.get(KEY))
-        header: Any = ours if saved else {"attributes": clean_attrs(attrs)}
+        account = Record.parse(attrs.pop(KEY, None))
+        header: Any = ours if isinstance(ours, dict) and "format" in attrs else {"attributes": clean_attrs(attrs)}
         if "".join(letters.values()) != "".join(names):
             header = {**header, "dims": list(names)}
         image = Image(
@@ -208,7 +208,7 @@ class ZarrSource(ImageSource):
             facts=parts.facts,
             scalars=parts.scalars,
             attrs=clean_attrs(dict(array.attrs)),
-            dataset_attrs={k: v for k, v in clean_attrs(attrs).items() if k not in (*OF_DATASET, KEY)} if saved else {},
+            dataset_attrs={k: v for k, v in clean_attrs(attrs).items() if k not in OF_DATASET},
             outer=(account.outer if account else None) or {},
         )
         return self._shaped(store, image)
