@@ -6,7 +6,6 @@ dataset it is, what its axes are, and what is known of them.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..axes import Calibration, Labels, Scale, default_axes
-from ..errors import ArgumentError, EmioWarning
+from ..errors import ArgumentError
+from ..record import Record
 from . import _hyperspy
 from ._hdf5_files import Place, Tree, attributes, number, text
 
@@ -49,6 +49,8 @@ class Array:
         Letter of the new first axis along which `further` are stacked.
     frames
         How many frames there should be, and how they are arranged, if the file says that elsewhere.
+    record
+        Our own account of the image, if we have written the file.
     """
 
     place: Place
@@ -64,6 +66,7 @@ class Array:
     further: tuple[Place, ...] = ()
     stack: str = ""
     frames: tuple[int, ...] | None = None
+    record: Record | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -264,152 +267,7 @@ def is_abtem(tree: Tree) -> bool:
     return all(tree.root.thing.get(name, getlink=True) is not None for name in ("array", "sampling", "units"))
 
 
-# HyperSpy ------------------------------------------------------------------------------------------------------------
-
-
-def is_hyperspy(tree: Tree) -> bool:
-    """Whether a file is HyperSpy's."""
-    root = tree.root.thing
-    return text(root.attrs.get("file_format", "")) == "HyperSpy" or bool(_experiments(tree))
-
-
-def _experiments(tree: Tree) -> list[tuple[str, Place]]:
-    top = tree.get("Experiments")
-    if top is None or top.is_dataset:
-        return []
-    found = [(name, tree.get(f"Experiments/{name}/data")) for name in list(top.thing)[:1000]]
-    return [(name, place) for name, place in found if place is not None and place.is_dataset]
-
-
-def hyperspy(tree: Tree) -> list[Array]:
-    """Signals of a HyperSpy file, the largest first."""
-    arrays = [_signal(tree, name, place) for name, place in _experiments(tree) if is_pixels(place.thing)]
-    return sorted(arrays, key=lambda a: (-a.size, a.name))
-
-
-def _signal(tree: Tree, name: str, place: Place) -> Array:
-    base = f"/Experiments/{name}"
-    group = tree.get(base)
-    shape = place.thing.shape
-    metadata = decoded(tree, tree.get(f"{base}/metadata") or tree.get(f"{base}/mapped_parameters"))
-    original = decoded(tree, tree.get(f"{base}/original_metadata") or tree.get(f"{base}/original_parameters"))
-    axes = [_axis(tree, base, k, len(shape)) for k in range(len(shape))]
-    record_by = metadata.get("record_by") or metadata.get("Signal", {}).get("record_by")
-    flags = [axis.get("navigate") for axis in axes]
-    if any(flag is None for flag in flags):  # before HyperSpy 1.0
-        signal = {"image": 2, "spectrum": 1}.get(str(record_by), len(shape))
-        flags = [k < len(shape) - signal for k in range(len(shape))]
-    for k, axis in enumerate(axes):
-        if axis.get("size") not in (None, shape[k]):
-            warnings.warn(
-                f"{tree.file}: {base}/data has {shape[k]} pixels along axis {k}, and its description says "
-                f"{axis['size']}",
-                EmioWarning,
-                stacklevel=5,
-            )
-    names = [axis.get("name") for axis in axes]
-    unit_names = [_hyperspy.units(axis.get("units")) for axis in axes]
-    letters, order, signal = _hyperspy.letters(names, unit_names, [bool(f) for f in flags])
-    if "stack_element" in names and "i" not in letters:
-        k = names.index("stack_element")
-        letters, order = letters.replace(letters[k], "i"), order.replace(letters[k], "i")
-    found = {a: _hyperspy.calibration(axis, n) for a, axis, n in zip(letters, axes, shape, strict=True)}
-    header = {
-        "experiment": name,
-        "axis_names": names,
-        "metadata": metadata,
-        "original_metadata": original,
-        **(attributes(group.thing) if group else {}),
-    }
-    return Array(
-        place,
-        f"{base}/data",
-        title="" if name == "__unnamed__" else name,
-        axes=letters,
-        order=order,
-        signal=signal,
-        calibration={a: c for a, c in found.items() if c is not None},
-        acquisition=_hyperspy.acquisition(metadata),
-        header=header,
-    )
-
-
-def _axis(tree: Tree, base: str, number_: int, count: int) -> dict[str, Any]:
-    group = tree.get(f"{base}/axis-{number_}") or tree.get(f"{base}/_list_{count}_axes/{number_}")
-    if group is None:
-        return {}
-    axis = {k: None if v == "_None_" else v for k, v in attributes(group.thing).items()}
-    if axis.get("_type") == "FunctionalDataAxis" or "expression" in axis:
-        warnings.warn(
-            f"{tree.file}: axis {number_} is the function {axis.get('expression')!r}, which is not evaluated: it has "
-            "no coordinate",
-            EmioWarning,
-            stacklevel=6,
-        )
-        axis["scale"] = 0
-    values = small(tree.get("axis", group))
-    if values is not None and values.ndim == 1 and values.dtype.kind in "iuf":
-        axis["axis"] = values.tolist()
-    return axis
-
-
-def decoded(tree: Tree, group: Place | None, deep: int = 0) -> dict[str, Any]:
-    """Tree of groups, attributes and small arrays as a dictionary, with the types that its keys spell."""
-    if group is None or group.is_dataset or deep > 16:
-        return {}
-    found: dict[str, Any] = {}
-    for key, value in attributes(group.thing).items():
-        _put(found, key, None if value == "_None_" else value)
-    for key in list(group.thing)[:1000]:
-        place = tree.get(key, group)
-        if place is None:
-            continue
-        if place.is_dataset:
-            values = small(place)
-            if values is not None and values.size <= 1000 and not key.startswith(("_ragged_shapes", "ragged_shapes")):
-                _put(
-                    found,
-                    key,
-                    values.tolist() if values.dtype.kind in "biuf" else [text(v) for v in values.reshape(-1)],
-                )
-        elif key.startswith("_sig_"):
-            found[key.removeprefix("_sig_")] = "a signal that is not read"
-        else:
-            _put(found, key, decoded(tree, place, deep + 1))
-    return found
-
-
-def _put(found: dict[str, Any], key: str, value: Any) -> None:
-    for prefix in ("_list_empty_", "_tuple_empty_"):
-        if key.startswith(prefix):
-            found[key.removeprefix(prefix)] = []
-            return
-    for prefix in ("_list_", "_tuple_"):
-        if key.startswith(prefix):
-            rest = key.removeprefix(prefix)
-            count, _, name = rest.partition("_")
-            if count.isdigit() and isinstance(value, dict):
-                rest, value = name, [value[k] for k in sorted(value, key=_number)]
-            found[rest] = value
-            return
-    if key.startswith("_bs_"):  # may be a pickle: never loaded
-        found[key.removeprefix("_bs_")] = "bytes that are not read"
-        return
-    for prefix in ("_datetime_date", "_datetime_time"):
-        if key.startswith(prefix):
-            import re
-
-            numbers = [int(n) for n in re.findall(r"\d+", str(value))]
-            separator = "-" if prefix.endswith("date") else ":"
-            found[key.removeprefix(prefix).lstrip("_") or prefix.removeprefix("_datetime_")] = separator.join(
-                f"{n:02d}" for n in numbers[:3]
-            )
-            return
-    found[key] = value
-
-
-def _number(key: str) -> tuple[int, str]:
-    return (int(key), "") if key.isdigit() else (1 << 30, key)
+# Messages ------------------------------------------------------------------------------------------------------------
 
 
 def listing(arrays: Sequence[Array]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import Calibration, Labels, Scale
+from ..errors import HeaderError
 from ._expression import evaluated
 
 NONE = "_None_"
@@ -107,6 +108,9 @@ def letters(
     if found is None:
         found = _by_position([(given[k], unit_names[k]) for k in navigation], len(signal))
     by_axis = dict(zip(navigation + signal, found, strict=True))
+    if "stack_element" in given and "i" not in found:  # HyperSpy's name for the axis along which it stacked images
+        renamed = by_axis[given.index("stack_element")]
+        by_axis[given.index("stack_element")], found = "i", found.replace(renamed, "i")
     return "".join(by_axis[k] for k in range(len(names))), found, len(signal)
 
 
@@ -135,7 +139,9 @@ def _by_position(navigation: list[tuple[str, str | None]], signal: int) -> str:
         end = "yxc" if len(navigation) > 1 else "c"
     extra = len(navigation) - (2 if len(navigation) > 1 else 0)
     second = "t" if first != "t" else "i"
-    spare = [first, second, *(a for a in "zabdefghjk" if a not in (first, second))]
+    spare = [first, second, *(a for a in "zabdefghjklmnopqrsw" if a not in (first, second))]
+    if extra > len(spare):
+        raise HeaderError(f"{len(navigation) + signal} axes are more than there are letters for")
     return "".join(spare[:extra]) + end
 
 
@@ -175,7 +181,14 @@ def function_values(axis: Mapping[str, Any], size: int) -> np.ndarray | None:
     return evaluated(str(axis.get("expression")), {**numbers, "x": x})
 
 
-def restored(header: Mapping[str, Any], branch: str) -> dict[str, Any]:
+def branch(tree: Any, path: Sequence[str]) -> Any:
+    """What stands in a tree of dictionaries at some place; `None` if nothing does."""
+    for name in path:
+        tree = tree.get(name) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def restored(header: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a branch of a file's header as HyperSpy had it: tuples and arrays are ones again, notes are gone.
 
     Examples
@@ -185,9 +198,9 @@ def restored(header: Mapping[str, Any], branch: str) -> dict[str, Any]:
     {'a': (1, 2)}
     """
     types = header.get("types") or {}
-    whole = _restored(header.get(branch) or {}, branch, types)
+    whole = _restored(header.get(name) or {}, name, types)
     for path in (path.split("/") for path, kind in types.items() if kind == NOTE):
-        if path[:2] == [branch, "Markers"] and len(path) > 2 and isinstance(whole.get("Markers"), dict):
+        if path[:2] == [name, "Markers"] and len(path) > 2 and isinstance(whole.get("Markers"), dict):
             whole["Markers"].pop(path[2], None)  # a marker without its numbers is none
     return whole if isinstance(whole, dict) else {}
 
@@ -206,10 +219,9 @@ def _restored(value: Any, path: str, types: Mapping[str, str]) -> Any:
 
 
 def acquisition(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Vendor-neutral facts of HyperSpy's metadata, of any version of its files."""
-    root = metadata.get("Acquisition_instrument", metadata)
-    microscope = _dict(root, "TEM") or _dict(root, "SEM")
-    general = {**{k: metadata[k] for k in ("title", "date", "time") if k in metadata}, **_dict(metadata, "General")}
+    """Vendor-neutral facts of HyperSpy's metadata."""
+    instrument, general = _dict(metadata, "Acquisition_instrument"), _dict(metadata, "General")
+    microscope = _dict(instrument, "TEM") or _dict(instrument, "SEM")
     detector = _dict(microscope, "Detector")
     stage = _dict(microscope, "Stage")
     facts = {

@@ -27,6 +27,7 @@ from ..image import Image
 from ..source import ImageSource
 from ._hdf5_emd import emd, is_emd
 from ._hdf5_files import Place, Tree
+from ._hdf5_hyperspy import hyperspy, is_hyperspy
 from ._hdf5_layouts import (
     COLOURS,
     Array,
@@ -35,9 +36,7 @@ from ._hdf5_layouts import (
     colours,
     element,
     generic,
-    hyperspy,
     is_abtem,
-    is_hyperspy,
     is_pixels,
     labelled,
     positional,
@@ -215,10 +214,10 @@ class HDF5Source(ImageSource):
 
     def _described(self, tree: Tree, dialect: str, chosen: Array, arrays: list[Array]) -> Image:
         dataset = chosen.place.thing
-        colour = bool(colours(dataset))
         ndim = len(dataset.shape)
+        colour = bool(colours(dataset)) and len(chosen.axes) <= ndim  # a layout may have named their axis
         signal = chosen.signal if chosen.signal is not None else self.sig_dims
-        if signal > ndim:
+        if signal > max(ndim, len(chosen.axes)):
             if chosen.signal is None and self.sig_dims == 2:
                 signal = ndim
             else:
@@ -253,7 +252,7 @@ class HDF5Source(ImageSource):
             }
             for k, a in enumerate(arrays)
         )
-        return Image(
+        image = Image(
             pixels,
             order,
             calibration={a: c for a, c in calibration.items() if a in order},
@@ -262,6 +261,7 @@ class HDF5Source(ImageSource):
             attrs=chosen.attrs,
             datasets=listed,
         )
+        return image if chosen.record is None else chosen.record.applied(image)
 
     def _pixels(self, tree: Tree, chosen: Array, axes: str, order: str, signal: int) -> Pixels:
         """Pixels in the presented order of axes, without what the user says of the scan."""

@@ -1,7 +1,8 @@
 """Pixels in the chunks of a Zarr array.
 
 A store is known by its name; each process opens it when it first reads, and keeps a few recently used arrays open.
-Only zarr-python knows how chunks are stored; it is imported when a store is opened.
+A store without a name, in memory for instance, is carried along as it is. Only zarr-python knows how chunks are stored;
+it is imported when a store is opened.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +63,19 @@ class StoreName:
             return FsspecStore.from_url(self.uri, storage_options=dict(self.options) or None, read_only=True)
         return LocalStore(self.uri, read_only=True)
 
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[HeldStore]:
+        """Open the store once for many looks into it."""
+        from zarr.core.sync import sync
+        from zarr.storage import ZipStore
+
+        with self.in_our_words(""):
+            store = sync(ZipStore.open(self.uri, mode="r")) if self.zipped else self.open()
+        try:
+            yield HeldStore(self.uri, self.zipped, self.options, store, str(self.stamp("")))
+        finally:
+            store.close()
+
     def node(self, path: str) -> Any:
         """Open a group or an array by its path in the store.
 
@@ -85,7 +100,7 @@ class StoreName:
         except json.JSONDecodeError as error:
             raise HeaderError(f"{where}: the metadata ({self._broken(path)}) are no JSON: {error}") from error
         except FileNotFoundError as error:
-            if self.stamp(path) is not None and not self.zipped:
+            if self._is_described(path):
                 raise HeaderError(f"{where}: has Zarr metadata, but they describe no group or array") from error
             raise MissingFileError(f"{where}: no Zarr group or array of that name") from error
         except OSError as error:
@@ -98,6 +113,10 @@ class StoreName:
                     "has it, for example imagecodecs-numcodecs, hdf5plugin or numcodecs[all]"
                 ) from error
             raise HeaderError(f"{where}: broken Zarr metadata: {type(error).__name__}: {text}") from error
+
+    def _is_described(self, path: str) -> bool:
+        """Whether there are metadata, whatever they say."""
+        return self.stamp(path) is not None and not self.zipped
 
     def _broken(self, path: str) -> str:
         """Name the metadata file that is no JSON."""
@@ -122,6 +141,80 @@ class StoreName:
             if file.exists():
                 return file.stamp
         return None
+
+
+@dataclass(frozen=True)
+class HeldStore(StoreName):
+    """A Zarr store that is open already, and perhaps has no name.
+
+    Parameters
+    ----------
+    store
+        As zarr-python knows it.
+    identity
+        What tells its content from any other.
+    """
+
+    store: Any = None
+    identity: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def open(self) -> Any:
+        """Return the store."""
+        return self.store
+
+    @contextlib.contextmanager
+    def kept_open(self) -> Iterator[HeldStore]:
+        """Yield the store itself, which stays open."""
+        yield self
+
+    def names(self, path: str) -> list[str]:
+        """Names of all that lies directly below a path, sorted; nothing where a store cannot list them.
+
+        Members of groups are among them, also those that zarr-python cannot open.
+        """
+        from zarr.core.sync import sync
+
+        async def listed(store: Any) -> list[str]:
+            return sorted([name.rstrip("/") async for name in store.list_dir(path)])
+
+        try:
+            return sync(listed(self.open()))
+        except (OSError, NotImplementedError):
+            return []
+
+    def stamp(self, path: str) -> object:
+        """Its identity: what is in it may change without a trace."""
+        return self.identity
+
+    def _is_described(self, path: str) -> bool:
+        return not set(METADATA).isdisjoint(self.names(path))
+
+
+def held_store(store: Any) -> StoreName | None:
+    """Name of a store that is handed over as an object, or the store itself; `None` if it is none.
+
+    Stores of zarr-python, maps of fsspec, and mappings from keys to bytes are taken.
+
+    Examples
+    --------
+    >>> held_store({".zgroup": b'{"zarr_format": 2}'}).uri
+    '<dict with 1 keys>'
+    """
+    from fsspec.mapping import FSMap
+    from zarr.abc.store import Store
+    from zarr.core.buffer import cpu
+    from zarr.storage import FsspecStore, LocalStore, MemoryStore, ZipStore
+
+    if isinstance(store, FSMap):
+        return HeldStore(f"<{store.root}>", store=FsspecStore.from_mapper(store, read_only=True))
+    if isinstance(store, Mapping):
+        held: dict[str, Any] = {key: cpu.Buffer.from_bytes(bytes(value)) for key, value in store.items()}
+        return HeldStore(f"<{type(store).__name__} with {len(store)} keys>", store=MemoryStore(held, read_only=True))
+    if isinstance(store, LocalStore):
+        return StoreName(str(store.root))
+    if isinstance(store, ZipStore):
+        return StoreName(str(store.path), zipped=True)
+    return HeldStore(f"<{store}>", store=store) if isinstance(store, Store) else None
 
 
 class _Arrays:
@@ -165,6 +258,8 @@ class StoredArray(Pixels):
         How many of the last axes make a frame.
     stamp
         State of the store when it was opened.
+    members
+        How many numbers an element is made of, if it is a record of equal ones, which become one more axis; else 0.
     """
 
     store: StoreName
@@ -174,10 +269,20 @@ class StoredArray(Pixels):
     natural: tuple[int, ...]
     frame_ndim: int = 2
     stamp: object = None
+    members: int = 0
 
     @classmethod
-    def of(cls, store: StoreName, array: Any, frame_ndim: int = 2) -> StoredArray:
+    def of(cls, store: StoreName, array: Any, frame_ndim: int = 2, *, records: bool = False) -> StoredArray:
         """Return an open array by its name.
+
+        Parameters
+        ----------
+        store, array
+            Where it is, and what zarr-python says of it.
+        frame_ndim
+            How many of the last axes make a frame.
+        records
+            Whether elements may be records of equal numbers; these are one more axis of the frame.
 
         Raises
         ------
@@ -189,30 +294,39 @@ class StoredArray(Pixels):
         if 0 in array.shape:
             raise HeaderError(f"{where}: an array of shape {array.shape} has no pixels")
         dtype = np.dtype(array.dtype)
+        members = 0
+        if records and dtype.names and len({dtype[name] for name in dtype.names}) == 1:
+            members, dtype = len(dtype.names), dtype[0]
         if dtype.kind not in "biufc":
             raise HeaderError(f"{where}: elements of type {dtype} are no pixels: numbers are expected")
         natural = array.shards or array.chunks
+        more = (members,) if members else ()
         return cls(
             store,
             path,
-            tuple(array.shape),
+            (*array.shape, *more),
             dtype.newbyteorder("="),
-            tuple(natural),
-            min(frame_ndim, array.ndim),
+            (*natural, *more),
+            min(frame_ndim, array.ndim) + len(more),
             store.stamp(path),
+            members,
         )
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Pixels of a box; chunks that are missing show the fill value."""
         array = _ARRAYS.get(self.store, self.path, self.stamp)
-        if array.shape != self.shape:
+        depth = len(self.shape) - bool(self.members)
+        if array.shape != self.shape[:depth]:
             raise StorageError(f"{self._where}: has changed its shape to {array.shape}: open it again")
         try:
-            values = np.asarray(array[box])
+            values = np.asarray(array[box[:depth]])
         except Exception as error:  # codecs of strangers raise what they like
             raise StorageError(
                 f"{self._where}: chunk {self._guilty(array, box)} cannot be read: {type(error).__name__}: {error}"
             ) from error
+        if self.members:
+            values = np.ascontiguousarray(values)
+            values = values.view(values.dtype[0]).reshape(*values.shape, self.members)[..., box[depth]]
         if out is None:
             return values.astype(self.dtype, copy=False)
         out[...] = values
@@ -224,13 +338,10 @@ class StoredArray(Pixels):
 
     def _guilty(self, array: Any, box: Box) -> str:
         """Key of the first chunk of a box that cannot be read."""
-        grid = [
-            range(cut.start // size, (cut.stop - 1) // size + 1) for cut, size in zip(box, self.natural, strict=True)
-        ]
+        natural = self.natural[: array.ndim]
+        grid = [range(cut.start // n, (cut.stop - 1) // n + 1) for cut, n in zip(box, natural, strict=False)]
         for place in itertools.islice(itertools.product(*grid), MOST_LOOKED_AT):
-            part = tuple(
-                slice(k * n, min((k + 1) * n, size)) for k, n, size in zip(place, self.natural, self.shape, strict=True)
-            )
+            part = tuple(slice(k * n, (k + 1) * n) for k, n in zip(place, natural, strict=True))
             try:
                 array[part]
             except Exception:
@@ -266,14 +377,8 @@ class StoredArray(Pixels):
 
 def name_of(array: Any) -> StoreName | None:
     """Name of the store of an open `zarr.Array`, if another process could open it by that."""
-    from zarr.storage import LocalStore, ZipStore
-
-    store = array.store
-    if isinstance(store, ZipStore):
-        return StoreName(str(store.path), zipped=True)
-    if isinstance(store, LocalStore):
-        return StoreName(str(store.root))
-    return None
+    store = held_store(array.store)
+    return None if isinstance(store, HeldStore) else store
 
 
 @functools.lru_cache(maxsize=64)
