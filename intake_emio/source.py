@@ -14,7 +14,7 @@ from intake.source.base import DataSource, Schema
 
 from . import arguments
 from .axes import check_axes
-from .errors import MissingFileError, PartitionError, UnknownArgumentError
+from .errors import ArgumentError, MissingFileError, PartitionError, UnknownArgumentError
 from .frames.corrections import Corrections
 from .frames.files import File, normalise
 from .frames.lazy import load
@@ -70,6 +70,8 @@ class ImageSource(DataSource):
     version = "1"
     name: str = "emio"
     format_name: ClassVar[str] = ""
+    held: Any = None
+    """What is read, if it is no file: an array or a store in memory. `uri` then is what messages call it."""
     _captured_init_args: tuple[Any, ...]
     _captured_init_kwargs: dict[str, Any]
 
@@ -99,7 +101,7 @@ class ImageSource(DataSource):
             storage_options=arguments.mapping("storage_options", storage_options),
             metadata=arguments.plain(arguments.mapping("metadata", metadata)),
         )
-        self.uri = normalise(uri)
+        self.uri = normalise(uri) if self.held is None else uri
         self.chunks = arguments.chunks(chunks)
         self.nav_shape = arguments.shape("nav_shape", nav_shape)
         self.sig_shape = arguments.shape("sig_shape", sig_shape)
@@ -133,9 +135,13 @@ class ImageSource(DataSource):
             self.file = self.file or File(self.uri, self.storage_options)
             parsed = self.parse(self.file)
             corrected = parsed.corrected(self._corrections_of(parsed))
-            labelled = corrected.with_metadata(self._given_metadata).arranged(self.output_axis_order)
+            labelled = corrected.with_metadata(self._given_metadata).arranged(self.order_of(parsed))
             self._image = labelled.part(self.partition)
         return self._image
+
+    def order_of(self, image: Image) -> str | None:
+        """Order in which the axes of an image are presented; `None`: its own."""
+        return self.output_axis_order
 
     @property
     def all_files(self) -> tuple[str, ...]:
@@ -169,7 +175,7 @@ class ImageSource(DataSource):
     def _read_reference(self, name: str) -> Pixels:
         """Open a file of reference values: a frame, or a stack of one."""
         from .detection import open_source
-        from .formats._mrc_plane import first_plane
+        from .formats._mrc_header import first_plane
 
         file = File(normalise(name), self.storage_options)
         if file.extension == ".mrc":
@@ -391,8 +397,10 @@ class ImageSource(DataSource):
         if self._captured_init_args:
             names = list(inspect.signature(type(self).__init__).parameters)[1:]
             positional = dict(zip(names, self._captured_init_args, strict=False))
+        given = {**positional, **self._captured_init_kwargs}
+        own = copy.deepcopy({name: value for name, value in given.items() if name != "uri"})
         self._captured_init_args = ()
-        self._captured_init_kwargs = copy.deepcopy({**positional, **self._captured_init_kwargs})
+        self._captured_init_kwargs = {**own, **({"uri": given["uri"]} if "uri" in given else {})}
 
     def _identity(self) -> str:
         from dask.tokenize import tokenize
@@ -402,7 +410,8 @@ class ImageSource(DataSource):
             settings["corrections"] = {
                 k: tokenize(v) if isinstance(v, np.ndarray) else v for k, v in self.corrections.items()
             }
-        return json.dumps([type(self).__qualname__, arguments.plain(settings)], sort_keys=True)
+        which = [] if self.held is None else [id(self.held)]
+        return json.dumps([type(self).__qualname__, arguments.plain(settings), *which], sort_keys=True)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._identity() == other._identity()
@@ -414,7 +423,8 @@ class ImageSource(DataSource):
         """Arguments, and the state of the file: another token when the file changes."""
         file = File(self.uri, self.storage_options)
         try:
-            stamp: object = self.image.pixels.token() if file.is_folder else file.stamp
+            unstamped = self.held is not None or file.is_folder
+            stamp: object = self.image.pixels.token() if unstamped else file.stamp
         except MissingFileError:
             stamp = None
         return (type(self).__module__, self._identity(), stamp)
@@ -428,6 +438,8 @@ class ImageSource(DataSource):
         self.name, self.description = labels["name"], labels["description"]
 
     def _yaml(self) -> dict[str, Any]:
+        if self.held is not None:
+            raise ArgumentError(f"{self.uri}: what is in memory cannot stand in a catalog: save it first (imsave)")
         usual = {**self.defaults(), "storage_options": {}, "metadata": self._given_metadata}
         given = {k: v for k, v in self.settings.items() if k not in usual or v != usual[k]}
         return {

@@ -67,13 +67,12 @@ class MemorySource(ImageSource):
     format_name = "memory"
 
     def __init__(self, uri: Any, *, sig_dims: Any = None, ds_path: str | None = None, **common: Any):
-        self.array = uri
+        self.held = uri
         label = described(uri)
         for name in ("io_backend", "storage_options"):
             if common.get(name):
                 raise UnknownArgumentError(f"{label}: {name} applies to files, not to arrays in memory")
         super().__init__(label, **common)
-        self.uri = label
         self.sig_dims = None if sig_dims is None else arguments.number("sig_dims", sig_dims, least=0)
         self.ds_path = ds_path
         if self.sig_shape and self.sig_dims not in (None, len(self.sig_shape)):
@@ -81,7 +80,7 @@ class MemorySource(ImageSource):
 
     def parse(self, file: File) -> Image:
         """Describe the array; nothing is computed."""
-        array, known = self.array, None
+        array, known = self.held, None
         if hasattr(array, "data_vars"):
             known, array = array, array[self._variable(array)]
         elif hasattr(array, "dims") and hasattr(array, "coords"):
@@ -211,24 +210,6 @@ class MemorySource(ImageSource):
     def storage(self) -> Storage:
         """Nothing is fetched."""
         return Storage("memory")
-
-    def _own_captured_arguments(self) -> None:
-        """Keep the array itself, not a copy."""
-        given = dict(self._captured_init_kwargs)
-        positional = self._captured_init_args
-        array = positional[0] if positional else given.pop("uri")
-        self._captured_init_args, self._captured_init_kwargs = (), given
-        super()._own_captured_arguments()
-        self._captured_init_kwargs["uri"] = array
-
-    def _identity(self) -> str:
-        return f"{super()._identity()} {id(self.array)}"
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (type(self).__module__, self._identity(), self.image.pixels.token())
-
-    def _yaml(self) -> dict[str, Any]:
-        raise ArgumentError(f"{self.uri}: an array in memory cannot stand in a catalog: save it first (imsave)")
 
 
 class DaskSource(MemorySource):
