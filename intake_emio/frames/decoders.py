@@ -444,3 +444,86 @@ def _parsed_alone(text: bytes, dtype: np.dtype) -> np.ndarray:
 def nothing(dtype: np.dtype) -> np.ndarray:
     """Return what stands where there is no value: 0, NaN or, of times, NaT."""
     return np.array({"M": "NaT", "f": "nan"}.get(dtype.kind, 0), dtype)
+
+
+# Numbers of odd sizes ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nibbles:
+    """Pixels of four bits, two in a byte: the left one in the lower half; each row begins with a new byte.
+
+    Parameters
+    ----------
+    rows, columns
+        Of the frame as it is stored; it can be handed out in any shape of as many pixels.
+
+    Examples
+    --------
+    >>> pixels = np.empty((1, 1, 3), "u1")
+    >>> Nibbles(1, 3).decode(np.array([[0x21, 0xF3]], "u1"), pixels)
+    >>> pixels.tolist()
+    [[[1, 2, 3]]]
+    """
+
+    rows: int
+    columns: int
+
+    @property
+    def dtype(self) -> np.dtype:
+        """A byte for each."""
+        return np.dtype("u1")
+
+    def stored_bytes(self, shape: tuple[int, ...]) -> int:
+        """Whole bytes for each row, whatever shape is handed out."""
+        return self.rows * -(-self.columns // 2)
+
+    def decode(self, stored: np.ndarray, out: np.ndarray) -> None:
+        """Decode frames."""
+        pairs = stored.reshape(len(stored), self.rows, -1)
+        if out.shape[1:] == (self.rows, self.columns):
+            self._part(pairs, out)
+            return
+        for frame, pixels in zip(pairs, out, strict=True):
+            whole = np.empty((self.rows, self.columns), "u1")
+            self._part(frame, whole)
+            pixels[...] = whole.reshape(pixels.shape)
+
+    def _part(self, pairs: np.ndarray, out: np.ndarray) -> None:
+        np.bitwise_and(pairs, 15, out=out[..., ::2])
+        np.right_shift(pairs[..., : self.columns // 2], 4, out=out[..., 1::2])
+
+
+@dataclass(frozen=True)
+class ComplexIntegers:
+    """Complex numbers that are stored as two integers of 16 bits, the real one first; single floats hold them exactly.
+
+    Parameters
+    ----------
+    part
+        Stored type of each integer, with its byte order.
+
+    Examples
+    --------
+    >>> numbers = np.empty((1, 2), "c8")
+    >>> ComplexIntegers(np.dtype(">i2")).decode(np.array([[0, 1, 255, 254, 0, 0, 1, 0]], "u1"), numbers)
+    >>> numbers.tolist()
+    [[(1-2j), 256j]]
+    """
+
+    part: np.dtype
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Single precision."""
+        return np.dtype("c8")
+
+    def stored_bytes(self, shape: tuple[int, ...]) -> int:
+        """Two integers for each."""
+        return 2 * self.part.itemsize * math.prod(shape)
+
+    def decode(self, stored: np.ndarray, out: np.ndarray) -> None:
+        """Decode frames."""
+        parts = stored.view(self.part).reshape(*out.shape, 2)
+        out.real[...] = parts[..., 0]
+        out.imag[...] = parts[..., 1]

@@ -1,4 +1,4 @@
-"""Fetching bytes: memory maps, buffered and direct reads of local files, range requests for remote ones.
+"""Fetching bytes: memory maps, buffered and direct reads of local files, requests for remote ones, packed ones.
 
 A backend answers one question: given some byte ranges, in which buffer are they, and at which byte of the file does
 that buffer begin? Maps are kept per process, and made anew when a file changes.
@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import ArgumentError, MissingFileError, StorageError, TruncatedError
 from .files import fetch_ranges, is_remote
+from .unpacked import fetch_unpacked
 
 BACKENDS = ("mmap", "buffered", "direct")
 REQUEST_BYTES = 4 << 20
@@ -34,7 +35,8 @@ class Storage:
     Parameters
     ----------
     backend
-        ``"mmap"``, ``"buffered"``, ``"direct"`` (past the page cache), or ``"remote"`` for URLs.
+        ``"mmap"``, ``"buffered"``, ``"direct"`` (past the page cache), ``"remote"`` for URLs, or ``"packed"`` for the
+        content of files packed by gzip or bzip2, wherever they are.
     options
         For fsspec.
     """
@@ -88,6 +90,8 @@ class Storage:
                 return _fetch_remote(ranges, self.options)
             case "direct":
                 return [_read_direct(path, start, stop) for path, start, stop in ranges]
+            case "packed":
+                return [(fetch_unpacked(path, start, stop, self.options), start) for path, start, stop in ranges]
         return [(_read_buffered(path, start, stop), start) for path, start, stop in ranges]
 
     def gather(self, path: str, places: Sequence[int], nbytes: int) -> bytes:
