@@ -19,7 +19,7 @@ from ..errors import EmioError, EmioWarning, HeaderError
 from ..frames.corrections import Corrections, Reference
 from ..frames.files import File
 from ..frames.storage import Storage
-from ._mrc_plane import first_plane
+from ._mrc_header import first_plane
 
 LARGEST_SENSOR = 65536  # rows or columns
 LARGEST_BINNING = 64
