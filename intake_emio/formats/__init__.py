@@ -210,6 +210,17 @@ FORMATS = (
         detection="first bytes MQ1, or a .hdr file that begins with HDR",
     ),
     Format(
+        "mrc",
+        "MRC, CCP4 map, Direct Electron movie",
+        f"{_HERE}.mrc",
+        source="MrcSource",
+        extensions=(".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali"),
+        magic=((208, b"MAP"),),
+        recognise="is_mrc",
+        detection="MAP at byte 208, also packed by gzip or bzip2; of old files the extension, and a header that fits",
+        writers=(Writer((".mrc",), file_axes="file_axes", records=True, losses="losses"),),
+    ),
+    Format(
         "npy",
         "NumPy array",
         f"{_HERE}.npy",
