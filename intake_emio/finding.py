@@ -128,15 +128,20 @@ def matching(pattern: str, storage_options: Mapping[str, Any] | None = None) -> 
     """Names that match a glob, in natural order; hidden ones do not."""
     if not is_remote(pattern):
         return sorted(glob.glob(pattern, recursive=True), key=natural)
-    head, chain, rest = pattern.partition("::")
     fs, path = filesystem(pattern, storage_options)
     found = [str(name) for name in fs.glob(path) if not str(name).rpartition("/")[2].startswith(".")]
-    if chain and "://" in head:  # zip://*.tif::s3://bucket/frames.zip
-        names = [f"{head.partition('://')[0]}://{name}::{rest}" for name in found]
-    else:
-        inner, _ = filesystem(rest, storage_options) if chain else (fs, path)
-        names = [head * bool(chain) + chain + inner.unstrip_protocol(name) for name in found]
-    return sorted(names, key=natural)
+    return sorted((_spelled_like(pattern, name) for name in found), key=natural)
+
+
+def _spelled_like(pattern: str, path: str) -> str:
+    """Return the URL of a path that a file system has found, with the protocols and slashes of the pattern."""
+    if "://" in path:
+        return path
+    head, chain, rest = pattern.partition("::")
+    if chain and "://" not in head:  # simplecache::s3://bucket/*.tif
+        return head + chain + _spelled_like(rest, path)
+    protocol, _, inner = head.partition("://")
+    return f"{protocol}://{path if inner.startswith('/') else path.lstrip('/')}{chain}{rest}"
 
 
 def extension_of(name: str) -> str:

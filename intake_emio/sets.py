@@ -423,9 +423,10 @@ def _check_axes_agree(one: Image, other: Image, name: str) -> None:
 def _place(first: Image, file: File, opener: Opener) -> Mapping[str, Any]:
     """Return the account of the whole set; of a large one, it is in the member that was written first."""
     told = first.outer.get("first")
-    if "coords" not in first.outer and isinstance(told, str) and "/" not in told and file.sibling(told).exists():
-        return opener.image(file.sibling(told).uri).outer
-    return first.outer
+    if "coords" in first.outer or not isinstance(told, str) or "/" in told:
+        return first.outer
+    beside = file.sibling(told)
+    return opener.image(beside.uri).outer if beside.is_folder or beside.exists() else first.outer
 
 
 def _sizes_of(place: Mapping[str, Any]) -> dict[str, int]:
