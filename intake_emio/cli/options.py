@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +55,26 @@ def reader_arguments(settings: list[str] | None, format: str | None = None) -> d
     """
     found = dict(_setting(one) for one in settings or [])
     return found if format is None else {**found, "format": format}
+
+
+def writer_arguments(options: list[str] | None) -> dict[str, Any]:
+    """Arguments of a writer from the command line; what looks like a Python literal is one.
+
+    Raises
+    ------
+    typer.BadParameter
+        If something is not of the form NAME=VALUE.
+
+    Examples
+    --------
+    >>> writer_arguments(["levels=3", "intensity_scaling=minmax"])
+    {'levels': 3, 'intensity_scaling': 'minmax'}
+    """
+    found = dict(_setting(one) for one in options or [])
+    for name, value in found.items():
+        with contextlib.suppress(ValueError, SyntaxError):
+            found[name] = ast.literal_eval(value) if isinstance(value, str) else value
+    return found
 
 
 def _setting(option: str) -> tuple[str, Any]:
