@@ -181,6 +181,11 @@ FORMATS = (
         magic=tuple((at, b"\x89HDF\r\n\x1a\n") for at in (0, 512, 1024, 2048)),
         recognise="is_hdf5",
         detection="signature \\x89HDF at byte 0, or behind a user block",
+        writers=(
+            Writer((".h5",), holds=("*",), records=True),
+            Writer((".nc",), save="save_nc", holds=("*",), records=True),
+            Writer((".hspy",), save="save_hspy", records=True),
+        ),
     ),
     Format(
         "k2is",

@@ -14,11 +14,16 @@ import numpy as np
 
 from ..axes import Calibration, Labels, Scale, default_axes
 from ..errors import ArgumentError
+from ..image import Variable
 from ..record import Record
 from . import _hyperspy
 from ._hdf5_files import Place, Tree, attributes, number, text
 
 COLOURS = ("r", "g", "b", "a")
+NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable"
+"""How netCDF calls dimension scales without values."""
+
+NOT_APPLIED = ("scale_factor", "add_offset")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Array:
         How many frames there should be, and how they are arranged, if the file says that elsewhere.
     record
         Our own account of the image, if we have written the file.
+    beside
+        What comes with the image, if the file is one of named variables.
     """
 
     place: Place
@@ -67,6 +74,7 @@ class Array:
     stack: str = ""
     frames: tuple[int, ...] | None = None
     record: Record | None = None
+    beside: Beside | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,9 +82,40 @@ class Array:
         return tuple(self.place.thing.shape)
 
     @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements; records of colours are left together."""
+        stored, view = element(self.place.thing) or (self.place.thing.dtype, None)
+        return view if view is not None and view.kind in "bc" else stored
+
+    @property
     def size(self) -> int:
         """Elements of the dataset."""
         return int(np.prod(self.shape, dtype=object))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What lies beside an image in a file of named variables.
+
+    Parameters
+    ----------
+    variables
+        Further pictures.
+    facts
+        Coordinates along some of the axes, which are read when they are wanted.
+    held
+        Those that were read.
+    calibration
+        Coordinates of axes.
+    scalars
+        Single values, with their units.
+    """
+
+    variables: Mapping[str, Array]
+    facts: Mapping[str, Array]
+    held: Mapping[str, Variable]
+    calibration: Mapping[str, Calibration]
+    scalars: Mapping[str, tuple[Any, str | None]]
 
 
 def is_pixels(dataset: Any, least: int = 1) -> bool:
@@ -95,6 +134,8 @@ def element(dataset: Any) -> tuple[np.dtype, np.dtype | None] | None:
         dtype = dataset.dtype
     except (TypeError, ValueError):
         return None
+    if dtype == np.int8 and text(dataset.attrs.get("dtype", "")) == "bool":  # as xarray writes it
+        return np.dtype("i1"), np.dtype(bool)
     if dtype.kind in "biufc":
         return np.dtype(dtype.str), None  # without what h5py notes about enumerations
     if dtype.names is None:
@@ -115,7 +156,7 @@ def element(dataset: Any) -> tuple[np.dtype, np.dtype | None] | None:
 def colours(dataset: Any) -> int:
     """How many colours an element has; 0 if it has none."""
     found = element(dataset)
-    if found is None or found[1] is None or found[1].kind == "c":
+    if found is None or found[1] is None or found[1].kind in "bc":
         return 0
     return len(dataset.dtype.names)
 
@@ -184,30 +225,21 @@ def generic(tree: Tree, signal: int) -> list[Array]:
 def labelled(tree: Tree, place: Place, name: str, signal: int | None = None) -> Array:
     """Return a dataset as an array, with what HDF5's own dimension scales say of its axes."""
     dataset = place.thing
-    names = [dim.label for dim in dataset.dims] if dataset.shape else []
-    vectors: dict[int, tuple[np.ndarray, Any]] = {}
-    for k, dim in enumerate(dataset.dims if dataset.shape else ()):
-        scale = _attached(dim)
-        if scale is None:
-            continue
-        label = str(scale.name or "").rsplit("/", 1)[-1]
-        names[k] = names[k] or label
-        note = text(scale.attrs.get("NAME", ""))
-        if note.startswith("This is a netCDF dimension but not a netCDF variable") or scale.shape != (
-            dataset.shape[k],
-        ):
-            continue
-        vectors[k] = np.asarray(scale[()]), scale.attrs.get("units")
+    names = axis_names(dataset)
     known = "".join(names)
     ours = len(known) == len(names) == len(set(known)) and all(len(n) == 1 and n in "itczyxvu" for n in names)
     axes = known if ours and names else ""
-    attrs = {}
-    if "scale_factor" in dataset.attrs or "add_offset" in dataset.attrs:
-        attrs = {k: number(dataset.attrs[k]) for k in ("scale_factor", "add_offset") if k in dataset.attrs}
+    attrs = {k: number(dataset.attrs[k]) for k in NOT_APPLIED if k in dataset.attrs}
     header: dict[str, Any] = {"attributes": attributes(dataset)}
     if any(names):
         header["dimensions"] = names
-    by_axis = {k: along(v, dataset.shape[k], None if u is None else text(u)) for k, (v, u) in vectors.items()}
+    by_axis = {}
+    for k, dim in enumerate(dataset.dims):
+        scale = _attached(dim)
+        if scale is None or _is_dimension(scale) or scale.shape != (dataset.shape[k],):
+            continue
+        unit = scale.attrs.get("units")
+        by_axis[k] = along(np.asarray(scale[()]), dataset.shape[k], None if unit is None else text(unit))
     return Array(
         place,
         name,
@@ -217,6 +249,22 @@ def labelled(tree: Tree, place: Place, name: str, signal: int | None = None) -> 
         attrs=attrs,
         signal=signal,
     )
+
+
+def axis_names(dataset: Any) -> list[str]:
+    """Names of the axes, by their labels or dimension scales; empty where they have none."""
+    if len(dataset.shape or ()) == 1 and _is_scale(dataset):
+        return [str(dataset.name).rsplit("/", 1)[-1]]
+    names = []
+    for dim in dataset.dims if dataset.shape else ():
+        scale = _attached(dim)
+        names.append(dim.label or ("" if scale is None else str(scale.name or "").rsplit("/", 1)[-1]))
+    return names
+
+
+def _is_dimension(scale: Any) -> bool:
+    """Whether a dimension scale of netCDF has no values."""
+    return text(scale.attrs.get("NAME", "")).startswith(NO_VARIABLE)
 
 
 class _Positions(dict[Any, Calibration]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,17 @@ from ..frames.navigation import Navigation, navigate
 from ..frames.picked import Picked
 from ..frames.pixels import Pixels
 from ..frames.views import permuted, selected
-from ..image import Image
+from ..image import Image, Variable
 from ..source import ImageSource
 from ._hdf5_emd import emd, is_emd
 from ._hdf5_files import Place, Tree
 from ._hdf5_hyperspy import hyperspy, is_hyperspy
+from ._hdf5_hyperspy_writing import save_hspy
 from ._hdf5_layouts import (
     COLOURS,
+    NOT_APPLIED,
     Array,
+    Beside,
     abtem,
     by_letter,
     colours,
@@ -42,8 +46,12 @@ from ._hdf5_layouts import (
     positional,
     refuse,
 )
+from ._hdf5_netcdf import netcdf, with_record
 from ._hdf5_nexus import dectris, is_dectris, is_nexus, nexus
 from ._hdf5_velox import KINDS, is_velox, velox
+from ._hdf5_writing import save, save_nc
+
+__all__ = ["HDF5Source", "is_hdf5", "save", "save_hspy", "save_nc"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCKS = tuple(512 << k for k in range(8))  # something else may precede: MATLAB puts 512 bytes of text there
@@ -156,6 +164,8 @@ class HDF5Source(ImageSource):
             return "Velox", velox(tree, self.select_type)
         if self.select_type is not None:
             raise ArgumentError(f"{tree.file}: select_type is for Velox files only")
+        if found := netcdf(tree):
+            return "netCDF-4", found
         if is_hyperspy(tree):
             return "HyperSpy", hyperspy(tree)
         if is_emd(tree):
@@ -236,9 +246,9 @@ class HDF5Source(ImageSource):
         if colour:
             calibration["c"] = Labels(COLOURS[: colours(dataset)])
         order, pixels = self._navigated(tree, chosen, order, signal, pixels, calibration)
-        if chosen.attrs:
+        if scaling := [name for name in NOT_APPLIED if name in chosen.attrs]:
             warnings.warn(
-                f"{tree.file}: {chosen.name} has {', '.join(chosen.attrs)}, which are not applied",
+                f"{tree.file}: {chosen.name} has {', '.join(scaling)}, which are not applied",
                 EmioWarning,
                 stacklevel=5,
             )
@@ -248,7 +258,7 @@ class HDF5Source(ImageSource):
                 "name": a.title or a.name,
                 "path": a.name,
                 "shape": list(a.shape),
-                "dtype": str(a.place.thing.dtype if a.place.thing.dtype.names is None else element(a.place.thing)[0]),  # type: ignore[index]
+                "dtype": str(a.dtype),
             }
             for k, a in enumerate(arrays)
         )
@@ -261,7 +271,25 @@ class HDF5Source(ImageSource):
             attrs=chosen.attrs,
             datasets=listed,
         )
+        if chosen.beside is not None and image.image.sizes == dict(zip(axes, dataset.shape, strict=True)):
+            image = self._with_beside(tree, chosen.beside, image)
+            return image if chosen.record is None else with_record(image, chosen.record)
         return image if chosen.record is None else chosen.record.applied(image)
+
+    def _with_beside(self, tree: Tree, beside: Beside, image: Image) -> Image:
+        """Add the variables and coordinates that lie beside an image."""
+
+        def variable(array: Array) -> Variable:
+            signal = min(2, len(array.axes))
+            return Variable(self._pixels(tree, array, array.axes, array.axes, signal), array.axes, array.attrs)
+
+        return replace(
+            image,
+            calibration=beside.calibration,
+            variables={name: variable(array) for name, array in beside.variables.items()},
+            facts={**{name: variable(array) for name, array in beside.facts.items()}, **beside.held},
+            scalars=beside.scalars,
+        )
 
     def _pixels(self, tree: Tree, chosen: Array, axes: str, order: str, signal: int) -> Pixels:
         """Pixels in the presented order of axes, without what the user says of the scan."""
@@ -315,7 +343,7 @@ class HDF5Source(ImageSource):
         pixel = stored
         if view is not None:
             pixel = view
-            if view.kind != "c":
+            if view.kind not in "bc":
                 shape = (*shape, len(stored.names or ()))
         depth = len(shape) - signal
         count = math.prod(shape[:depth])
