@@ -633,13 +633,16 @@ def test_jeol_scanning_images_are_not_calibrated():
     assert found["x"].step == pytest.approx(0.0254e9 / 93 / 1000)
 
 
-def test_our_own_note_is_read_first(written):
-    note = {
-        "version": 1, "axes": "iyx",
-        "coords": {"y": {"start": 1, "step": 0.5, "units": "mrad"}, "i": {"values": [3, 5, 4]}},
-        "attrs": {"acquisition": {"title": "round trip"}},
+def test_our_own_record_is_read_first(written):
+    record = {
+        "version": 1, "axes": "iyx", "shape": [3, 4, 5],
+        "coords": {
+            "y": {"dims": "y", "dtype": "<f8", "start": 1, "step": 0.5, "attrs": {"units": "mrad"}},
+            "i": {"dims": "i", "dtype": "<i8", "values": [3, 5, 4]},
+        },
+        "acquisition": {"title": "round trip"},
     }  # fmt: skip
-    ds = imload(written(ramps(3, 4, 5), metadata={"axes": "IYX", "emio": note}))
+    ds = imload(written(ramps(3, 4, 5), metadata={"axes": "IYX", "emio": record}))
     assert ds.image.i.values.tolist() == [3, 5, 4]
     assert ds.image.y.values[:2].tolist() == [1, 1.5]
     assert ds.image.y.units == "mrad"

@@ -270,6 +270,10 @@ FORMATS = (
         magic=((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
         recognise="is_tif",
         detection="first bytes II*\\0 or MM\\0* (BigTIFF: + instead of *), also packed by gzip",
+        writers=(
+            Writer((".tif", ".tiff"), file_axes="file_axes", records=True),
+            Writer((".ome.tif", ".ome.tiff"), save="save_ome", file_axes="ome_file_axes", records=True),
+        ),
     ),
     Format(
         "tvips",

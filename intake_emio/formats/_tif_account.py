@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
 UNITS = {
-    "micron": "µm", "microns": "µm", "micrometer": "µm", "um": "µm", "μm": "µm", "\\u00b5m": "µm",
+    "micron": "µm", "microns": "µm", "micrometer": "µm", "um": "µm", "μm": "µm",
     "angstrom": "Å", "a": "Å", "å": "Å", "\u212b": "Å", "sec": "s", "second": "s", "seconds": "s", "in": "inch",
     "inches": "inch",
 }  # fmt: skip
+ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+"""How ImageJ writes what is not ASCII."""
+
 UNCALIBRATED = ("", "pixel", "pixels", "pix", "px", "reference frame", "gray value")
 PER_CENTIMETRE = {2: 1 / 2.54, 3: 1.0, 4: 10.0, 5: 1e4}
 """How many pixels per cm one pixel per unit is, by ResolutionUnit (4 and 5: mm and µm, as tifffile writes them)."""
@@ -106,7 +110,7 @@ def unit(text: Any) -> str | None:
     """
     if not isinstance(text, str):
         return None
-    name = text.strip("\0 \"'")
+    name = re.sub(ESCAPED, lambda found: chr(int(found[1], 16)), text.strip("\0 \"'"))
     lowered = name.lower()
     return None if lowered in UNCALIBRATED else UNITS.get(lowered, name)
 

@@ -1,16 +1,32 @@
-"""OME-XML in TIFF files: sizes and their units, channels, times of planes."""
+"""OME-XML in TIFF files, read and written: sizes and their units, channels, times of planes, our own account."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from ..axes import Calibration, Labels
+from ..axes import LENGTHS, Calibration, Labels
+from ..record import KEY
 from ._tif_account import Account, Page, attribute_of, children, finite, note_scale, positive, text_of, unit
+from ._tif_pages import HYPERSTACK, PageAxes, measured
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+    import xarray as xr
     from tifffile import TiffFile
+
+NAMESPACE = "intake-emio"
+"""Of the annotation that holds our own account."""
+
+OME_DTYPES = (
+    "bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64", "complex64", "complex128",
+)  # fmt: skip
+TIMES = ("s", "ms", "µs", "us", "ns", "ps", "min", "h", "d")
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def ome(page: Page) -> Account | None:
@@ -86,3 +102,83 @@ def _plane_times(pixels: Element) -> list[float]:
 def _plane_unit(pixels: Element) -> str | None:
     plane = next(iter(children(pixels, "Plane")), None)
     return unit("s" if plane is None else plane.get("DeltaTUnit", "s"))
+
+
+def annotation(tiff: TiffFile) -> str | None:
+    """Our own account of the image, as JSON text, from the annotations; `None` if there is none."""
+    if NAMESPACE not in tiff.pages.first.description:
+        return None
+    root = ome_root(tiff)
+    if root is None:
+        return None
+    ours = [e for e in root.iter() if str(e.tag).endswith("MapAnnotation") and e.get("Namespace") == NAMESPACE]
+    entries = (entry for one in ours for entry in one.iter() if entry.get("K") == KEY)
+    return next((entry.text for entry in entries), None)
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def ome_tags(image: xr.DataArray, axes: PageAxes, note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return OME-XML of an image, as an argument of tifffile's `TiffWriter.write`.
+
+    Parameters
+    ----------
+    image
+        What is written.
+    axes
+        How it is spread over pages: a hyperstack.
+    note
+        Our own account of it, which is kept as an annotation.
+    """
+    import uuid
+    from importlib.metadata import version
+
+    import tifffile
+
+    xml = tifffile.OmeXml(Creator=f"intake-emio {version('intake-emio')}", UUID=str(uuid.uuid4()))
+    counted = HYPERSTACK.replace(axes.samples, "") if axes.samples else HYPERSTACK
+    pages = tuple(axes.sizes.get(a, 1) for a in counted)
+    rows, columns, *samples = axes.page_shape
+    xml.addimage(
+        image.dtype,
+        (*pages, *axes.page_shape),
+        (axes.count, 1, 1, rows, columns, *(samples or (1,))),
+        axes=counted.upper() + "YX" + "S" * len(samples),
+        MapAnnotation={"Namespace": NAMESPACE, KEY: json.dumps(note[KEY])},
+        **_facts(note[KEY]),
+        **_sizes(image, axes),
+    )
+    return {"description": xml.tostring(declaration=True).encode()}
+
+
+def _facts(account: Mapping[str, Any]) -> dict[str, Any]:
+    """Title and time of the recording."""
+    said = account.get("acquisition") or {}
+    facts = {"Name": _xml_text(said.get("title") or account.get("name") or "image")}
+    try:
+        when = datetime.fromisoformat(str(said.get("start_time")))
+    except ValueError:
+        return facts
+    return {**facts, "AcquisitionDate": when.isoformat()}
+
+
+def _sizes(image: xr.DataArray, axes: PageAxes) -> dict[str, Any]:
+    """Sizes of pixels and steps in time that have a unit of OME, and names of channels."""
+    sizes: dict[str, Any] = {}
+    for name, axis, known in (
+        ("PhysicalSizeX", axes.columns, LENGTHS), ("PhysicalSizeY", axes.rows, LENGTHS),
+        ("PhysicalSizeZ", "z", LENGTHS), ("TimeIncrement", "t", TIMES),
+    ):  # fmt: skip
+        scale = measured(image, axis)
+        units = str(scale and scale.units)
+        if scale is not None and units in known:
+            sizes |= {name: scale.step, f"{name}Unit": units.replace("u", "µ")}
+    if "c" in axes.counted and "c" in image.coords and image["c"].dtype.kind in "UO":
+        sizes["Channel"] = {"Name": [_xml_text(name) for name in image["c"].values]}
+    return sizes
+
+
+def _xml_text(text: Any) -> str:
+    """Text without the characters that XML cannot hold."""
+    return re.sub(NOT_XML, "?", str(text))

@@ -6,12 +6,10 @@ that knows a pixel size has the last word on it, and circumstances of the record
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from ..axes import Calibration, Labels, Scale
+from ..axes import Calibration
 from ..errors import EmioWarning
 from ._tif_account import Account, Page, known, moment, note_scale, per_centimetre
 from ._tif_cameras import gatan, hamamatsu, jeol, olympus, tvips
@@ -46,43 +44,6 @@ def account_of(page: Page) -> Account:
     return gathered
 
 
-def emio(page: Page) -> Account | None:
-    """Read our own note, in the JSON of a description or ImageJ's `Info`."""
-    note = _own_note(page)
-    if note is None:
-        return None
-    axes = str(note.get("axes", ""))
-    coords = note.get("coords", {})
-    if len(axes) != len(page.axes):
-        return None
-    return Account(
-        {axis: found for axis, given in coords.items() if axis in axes and (found := _own_coordinate(given))},
-        note.get("attrs", {}).get("acquisition", {}),
-        renamed=dict(zip(page.axes, axes, strict=True)),
-        final=True,
-    )
-
-
-def _own_note(page: Page) -> dict[str, Any] | None:
-    if page.kind == "shaped":
-        described = page.tiff.shaped_metadata or ()
-        note = described[page.number].get("emio") if page.number < len(described) else None
-    elif page.kind == "imagej":
-        info = (page.tiff.imagej_metadata or {}).get("Info", "")
-        note = json.loads(info).get("emio") if isinstance(info, str) and info.startswith('{"emio"') else None
-    else:
-        note = None
-    return note if isinstance(note, dict) else None
-
-
-def _own_coordinate(given: Mapping[str, Any]) -> Calibration | None:
-    units = given.get("units")
-    if "values" in given:
-        return Labels(tuple(given["values"]), units)
-    step = given.get("step")
-    return Scale(float(step), units, float(given.get("start", 0))) if step else None
-
-
 def resolution(page: Page) -> Account | None:
     """Read the resolution tags, in µm, if they are meant for a specimen rather than for a printer."""
     calibration: dict[str, Calibration] = {}
@@ -99,7 +60,7 @@ def general(page: Page) -> Account | None:
 
 
 READERS: tuple[Callable[[Page], Account | None], ...] = (
-    emio, ome, imagej, fei, zeiss, tvips, olympus, jeol, gatan, hamamatsu, hitachi, jeol_sem, resolution, general,
+    ome, imagej, fei, zeiss, tvips, olympus, jeol, gatan, hamamatsu, hitachi, jeol_sem, resolution, general,
 )  # fmt: skip
 
 CALIBRATING = (34680, 34682, 34118, 37706, 33560, 33471, 65009)

@@ -1,6 +1,7 @@
 """TIFF (.tif, .ome.tif, BigTIFF): images of microscopes of every make, from one page to volumes and pyramids.
 
-tifffile reads the format; here are axes, calibration, laziness and errors. Layout and quirks: docs/formats/tif.md.
+tifffile reads and writes the format; here are axes, calibration, laziness and errors. Layout, quirks and rules of
+writing: docs/formats/tif.md.
 """
 
 from __future__ import annotations
@@ -40,10 +41,14 @@ from ._tif_checks import (
     directories,
     parsing,
 )
+from ._tif_record import record_of, saved_axes
 from ._tif_vendors import CALIBRATING, account_of
+from ._tif_writing import file_axes, ome_file_axes, save, save_ome
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
+
+__all__ = ["TifSource", "file_axes", "is_tif", "name_axes", "ome_file_axes", "save", "save_ome"]
 
 GZIP = b"\x1f\x8b"
 BULK = (273, 279, 324, 325, 320, 513, 514, 65027)
@@ -149,6 +154,9 @@ class TifSource(ImageSource):
         level, keyframe = series.levels[self.level], series.keyframe
         check_page(file, level)
         check_imagej(file, tiff, series)
+        saved = self._as_saved(file, tiff, listed, number)
+        if saved is not None:
+            return saved
         stored, shape = _without_single(level)
         images = _miscounted(file, tiff, series)
         if images:
@@ -156,7 +164,7 @@ class TifSource(ImageSource):
         names = name_axes(stored, given="axes" in self._given_metadata, file=file)
         account = account_of(Page(file, tiff, keyframe, names, shape, series.kind, number, self.force_read_resolution))
         names = "".join(account.renamed.get(a, a) for a in names)
-        pixels, depth = self._pixels(file, tiff, level, stored, shape)
+        pixels, depth = self._pixels(file, tiff, level, shape, _frame_start(stored))
         names = self._names(names, depth, pixels)
         calibration = _calibration(names, pixels.shape, account, _ratios(series.levels[0], level))
         if "S" in stored:
@@ -175,17 +183,36 @@ class TifSource(ImageSource):
             datasets=_datasets(listed),
         )
 
+    def _as_saved(self, file: File, tiff: TiffFile, listed: list[TiffPageSeries], number: int) -> Image | None:
+        """Return an image as it was when we saved it, if that is in the file and nobody wants its frames otherwise."""
+        series = listed[number]
+        record = record_of(tiff, series.kind, number)
+        if record is None or self.level or self.nav_shape is not None or self.sync_offset:
+            return None
+        axes = saved_axes(record, series)
+        if axes is None:
+            return None
+        pixels, _ = self._pixels(file, tiff, series, axes.shape, len(axes.counted))
+        stored = Image(pixels, axes.stored, header=_header(file, series.keyframe), datasets=_datasets(listed))
+        image = stored.part({a: 0 for a in axes.stored if a not in record.axes})
+        saved = record.applied(image)
+        return None if saved is image else saved
+
+    def order_of(self, image: Image) -> str | None:
+        """Order in which the axes are presented: images that we saved keep theirs, unless the user wants another."""
+        asked = "output_axis_order" in self._captured_init_kwargs
+        return self.output_axis_order if asked or image.order is None else None
+
     # Pixels ---------------------------------------------------------------------------------------------------------
 
     def _pixels(
-        self, file: File, tiff: TiffFile, level: TiffPageSeries, stored: str, shape: tuple[int, ...]
+        self, file: File, tiff: TiffFile, level: TiffPageSeries, shape: tuple[int, ...], depth: int
     ) -> tuple[Pixels, int]:
-        """Return the pixels, and how many axes of navigation the file gives them."""
+        """Return the pixels, and how many axes of navigation the file gives them; `depth` if they are contiguous."""
         page = level.keyframe
         plain = page.is_final and page.dtype is not None and page.dtype.kind != "b" and not is_gzipped(file.uri)
         offset = level.dataoffset if plain else None
         if offset is not None:
-            depth = _frame_start(stored)
             stack = _contiguous_stack(file, tiff, level, offset, shape, depth)
             return self._frames(file, stack, shape[:depth], (file.stamp,)), depth
         pages = list(level.pages)
