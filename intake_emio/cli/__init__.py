@@ -13,6 +13,7 @@ Open every electron microscopy detector file as labelled, lazy data.
 emio demo                  try it, on data that it makes
 emio info scan.blo         what is in a file
 emio preview scan.blo      a picture of it
+emio convert scan.blo scan.zarr   save it in another format
 emio formats               what can be read and written
 ```
 
@@ -48,4 +49,4 @@ def main() -> None:
         sys.exit(f"emio: {error.filename}: {error.strerror}" if error.filename else f"emio: {error}")
 
 
-from . import demo, formats, info  # noqa: E402, F401  each adds its command to the app
+from . import convert, demo, formats, info, preview  # noqa: E402, F401  each adds its command to the app

@@ -22,7 +22,13 @@ PIXEL = 0.05  # cm on the camera
 
 @app.command("demo")
 def demo(folder: Annotated[str, typer.Argument(help="Where to put the files.")] = "emio-demo") -> None:
-    """Make a small 4D-STEM scan, catalog it, open it through intake, and save a picture of it."""
+    """Make a small 4D-STEM scan, catalog it, open it through intake, and save a picture of it.
+
+    ```
+    emio demo
+    emio demo /tmp/emio-demo
+    ```
+    """
     import intake
     from rich.console import Console
 
@@ -30,6 +36,7 @@ def demo(folder: Annotated[str, typer.Argument(help="Where to put the files.")] 
     os.makedirs(folder, exist_ok=True)
     scan = os.path.join(folder, "gold_on_carbon.blo")
     from ..io import imsave
+    from .preview import save_preview
 
     imsave(synthetic_scan(64, 96), scan, overwrite=True)
     console.print(f"1. a scan of 64 x 64 diffraction patterns: [cyan]{scan}[/]")
@@ -38,39 +45,15 @@ def demo(folder: Annotated[str, typer.Argument(help="Where to put the files.")] 
     write_catalog(catalog)
     console.print(f"2. a catalog that lists it: [cyan]{catalog}[/]")
 
-    dataset = intake.open_catalog(catalog).gold_on_carbon.to_dask()
+    source = intake.open_catalog(catalog).gold_on_carbon
+    dataset = source.to_dask()
     console.print("3. opened with [cyan]intake.open_catalog(...).gold_on_carbon.to_dask()[/], nothing read yet:")
     console.print(f"   image {dict(dataset.image.sizes)} {dataset.image.dtype}, {dataset.image.nbytes / 1e6:.1f} MB")
 
     picture = os.path.join(folder, "gold_on_carbon.png")
-    draw(dataset, picture)
-    console.print("4. bright field, dark field and mean pattern, computed lazily:")
+    save_preview(source, picture)
+    console.print("4. bright field, dark field and mean pattern, as [cyan]emio preview[/] draws them:")
     print(os.path.abspath(picture))
-
-
-def draw(dataset: xr.Dataset, path: str) -> None:
-    """Save virtual bright field, annular dark field and mean pattern as a picture with scale bars."""
-    import dask
-    import xarray as xr
-
-    from .pictures import Panel, save_panels
-
-    image = dataset.image
-    centre = {axis: float(image[axis].mean()) for axis in "vu"}
-    radius = np.hypot(image["v"] - centre["v"], image["u"] - centre["u"])
-    disk = 7 * PIXEL
-    bright = xr.dot(image, (radius < disk).astype("f4"), dim=("v", "u"))
-    dark = xr.dot(image, ((radius > 2 * disk) & (radius < 6 * disk)).astype("f4"), dim=("v", "u"))
-    bright, dark, mean = dask.compute(bright, dark, image.mean(("y", "x")))
-    step, pixel = SCAN_STEP, float(image["u"][1] - image["u"][0])
-    save_panels(
-        [
-            Panel(bright.values, "virtual bright field", step, image["x"].attrs["units"]),
-            Panel(dark.values, "annular dark field", step, image["x"].attrs["units"]),
-            Panel(np.sqrt(mean.values), "mean pattern (square root)", pixel, image["u"].attrs["units"]),
-        ],
-        path,
-    )
 
 
 def write_catalog(path: str) -> None:

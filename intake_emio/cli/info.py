@@ -83,7 +83,9 @@ def _one_line(file: str, settings: dict[str, Any]) -> bool:
         for axis, scale in facts["calibration"].items()
         if "spacing" in scale
     ]
-    print("  ".join([os.path.basename(file), facts["format"], sizes, facts["dtype"], _bytes(facts["nbytes"]), *steps]))
+    print(
+        "  ".join([os.path.basename(file), facts["format"], sizes, facts["dtype"], bytes_text(facts["nbytes"]), *steps])
+    )
     return True
 
 
@@ -128,8 +130,8 @@ def _show(console: Any, facts: dict[str, Any]) -> None:
     table.add_column()
     table.add_row("format", facts["format"])
     sizes = ", ".join(f"{axis} {size}" for axis, size in zip(facts["axes"], facts["shape"], strict=True))
-    table.add_row("image", f"{sizes}   {facts['dtype']}   {_bytes(facts['nbytes'])}")
-    table.add_row("on disk", _bytes(facts["file_bytes"]))
+    table.add_row("image", f"{sizes}   {facts['dtype']}   {bytes_text(facts['nbytes'])}")
+    table.add_row("on disk", bytes_text(facts["file_bytes"]))
     for axis, scale in facts["calibration"].items():
         table.add_row(f"axis {axis}", _scale_text(scale, facts["shape"][facts["axes"].index(axis)]))
     for kind in ("variables", "coordinates"):
@@ -158,7 +160,14 @@ def _scale_text(scale: dict[str, Any], size: int) -> str:
     )
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """A number of bytes, as people write it.
+
+    Examples
+    --------
+    >>> bytes_text(300), bytes_text(37_748_736)
+    ('300 bytes', '37.7 MB')
+    """
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
