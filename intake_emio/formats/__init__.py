@@ -295,6 +295,17 @@ FORMATS = (
         folders=True,
         writers=(Writer((".zarr",), holds=("*",), records=True, folder=True),),
     ),
+    Format(
+        "zspy",
+        "HyperSpy signal in Zarr",
+        f"{_HERE}.zspy",
+        source="ZspySource",
+        extensions=(".zspy",),
+        recognise="is_zspy",
+        detection="a Zarr store with file_format ZSpy, or with a group Experiments",
+        folders=True,
+        writers=(Writer((".zspy",), records=True, folder=True),),
+    ),
 )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
 from ._hdf5_pixels import Plan, write_pixels
-from ._hyperspy_writing import VERSION, Group, signal_chunks, signal_of
+from ._hyperspy_writing import VERSION, Group, signal_chunks, signal_of, warn_of_losses
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +40,15 @@ def save_hspy(
     Warns
     -----
     EmioWarning
-        If there are coordinates that HyperSpy's axes cannot have.
+        If there are coordinates that HyperSpy's axes cannot have, or HyperSpy had something else that is not written
+        again.
     """
     import h5py
 
     if image.dtype.kind not in "biufc" or 0 in image.shape:
         raise ArgumentError(f"{path}: an image of {image.dtype} and shape {image.shape} is no signal of HyperSpy")
     signal = signal_of(image, record)
+    warn_of_losses(image)
     pixels = signal.pixels
     chunks = signal_chunks(pixels.shape, signal.signal, pixels.dtype.itemsize, CHUNK_BYTES)
     plan = Plan.of(pixels, compress is not False, chunks)

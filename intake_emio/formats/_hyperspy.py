@@ -24,6 +24,9 @@ NOTE = "note"
 ARRAY = "array "
 """Type of an array, before that of its elements."""
 
+NUMBER = "number "
+"""Type of a number that JSON has not, before its name."""
+
 STORED_AXES = "stored_axes"
 """Key of our record that says what the axes of the array are."""
 
@@ -210,6 +213,8 @@ def _restored(value: Any, path: str, types: Mapping[str, str]) -> Any:
     if isinstance(value, Mapping):
         inside = {name: (f"{path}/{name}", item) for name, item in value.items()}
         return {name: _restored(item, p, types) for name, (p, item) in inside.items() if types.get(p) != NOTE}
+    if kind.startswith(NUMBER):
+        return float(kind.removeprefix(NUMBER))
     if not isinstance(value, list):
         return value
     if kind.startswith(ARRAY):

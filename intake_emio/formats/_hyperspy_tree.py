@@ -7,6 +7,7 @@ Rules: docs/formats/zspy.md.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from ..axes import Calibration, Labels
 from ..errors import EmioWarning
 from ..record import KEY, Record
 from . import _hyperspy
-from ._hyperspy import ARRAY, NONE, NOTE
+from ._hyperspy import ARRAY, NONE, NOTE, NUMBER
 
 NEWEST = 3.3
 COLOURS = ("r", "g", "b", "a")
@@ -84,8 +85,11 @@ class Leaf:
         """Values, if there are no more than `most`, and they can be read."""
         if self.read is None or int(np.prod(self.shape, dtype=object)) > most:
             return None
-        values = self.read()
-        return values if values.dtype.kind in "biufUT" else None
+        try:
+            values = self.read()
+        except (OSError, ValueError, TypeError, RuntimeError, KeyError):  # whatever codecs of strangers say
+            return None
+        return values if values.dtype.kind in "biufU" else None
 
     def __str__(self) -> str:
         return f"array {self.shape} {self.dtype}".rstrip() if self.dtype else "array"
@@ -155,6 +159,12 @@ class Branches:
             found[date[2] or date[1]] = _date(str(value), date[1])
         else:
             found[key] = None if isinstance(value, str) and value == NONE else value
+            self._mark_number(f"{path}/{key}", value)
+
+    def _mark_number(self, path: str, value: Any) -> None:
+        """Keep numbers that JSON has not."""
+        if isinstance(value, float) and not math.isfinite(value):
+            self.types[path] = f"{NUMBER}{value}"
 
     def _put_array(self, found: dict[str, Any], name: str, leaf: Leaf, path: str) -> None:
         sequence = SEQUENCE.fullmatch(name)
@@ -165,7 +175,7 @@ class Branches:
             self._put_sequence(found, sequence[2], values.tolist(), sequence[1], path)
         else:
             found[name] = values.tolist()
-            self.types[f"{path}/{name}"] = ARRAY + ("U" if values.dtype.kind in "UT" else values.dtype.str)
+            self.types[f"{path}/{name}"] = ARRAY + ("U" if values.dtype.kind == "U" else values.dtype.str)
 
     def _put_group(self, found: dict[str, Any], name: str, node: Node, path: str, deep: int) -> None:
         sequence = re.fullmatch(r"_(list|tuple)_\d+_(.*)", name, re.DOTALL)
@@ -187,6 +197,8 @@ class Branches:
         found[name] = items
         if kind == "tuple":
             self.types[f"{path}/{name}"] = kind
+        for k, item in enumerate(items):
+            self._mark_number(f"{path}/{name}/{k}", item)
 
 
 def _number(key: str) -> tuple[int, str]:

@@ -5,7 +5,8 @@ else. A writer makes the group ``Experiments/<signal.experiment>``, puts the tre
 its member ``data``. It knows its container and nothing else:
 
 * `Group.attributes` are text, bool, int and float;
-* `Group.arrays` are small NumPy arrays of numbers, or of text (kind ``U``), which is stored as text of any length;
+* `Group.arrays` are small NumPy arrays of numbers, of text (kind ``U``), which is stored as text of any length, or of
+  bytes of one length (kind ``S``), which are stored as that;
 * `Group.groups` are groups again.
 
 Rules: docs/formats/zspy.md.
@@ -135,6 +136,19 @@ def _account(record: Mapping[str, Any], axes: str) -> str | list[str]:
     text = json.dumps({**record, _hyperspy.STORED_AXES: axes})  # ASCII: as many bytes as characters
     pieces = [text[k : k + LONGEST_TEXT] for k in range(0, len(text), LONGEST_TEXT)]
     return text if len(pieces) == 1 else pieces
+
+
+def warn_of_losses(image: xr.DataArray) -> None:
+    """Say what HyperSpy had made of the signal, or noted with it, that is not written again."""
+    known = _known(image)
+    lost = [name.replace("_", " ") for name in ("models", "learning_results") if known.get(name)] + notes_in(image)
+    if lost:
+        warnings.warn(f"not written again: {', '.join(lost)} of HyperSpy's file", EmioWarning, stacklevel=3)
+
+
+def notes_in(image: xr.DataArray) -> list[str]:
+    """Paths of what was in the metadata and has not been read."""
+    return sorted(path for path, kind in (_known(image).get("types") or {}).items() if kind == _hyperspy.NOTE)
 
 
 # Axes ----------------------------------------------------------------------------------------------------------------
@@ -331,6 +345,8 @@ def _put(group: Group, key: str, value: Any) -> None:
             _put(group, key, value.item())
         case np.ndarray() if value.dtype.kind in "biufc" and value.ndim:
             group.arrays[_member(key)] = value
+        case np.ndarray() if value.dtype.kind == "U" and value.ndim:
+            group.arrays[_member(key)] = np.char.encode(value, "utf-8")
         case np.ndarray():
             _put(group, key, value.astype(str).tolist())
         case Mapping():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..axes import Calibration, Scale, axis_letters, even_or_labels
-from ..errors import ArgumentError, EmioWarning, HeaderError
+from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError
 from ..frames.chunked_store import METADATA, StoredArray, StoreName, remote_zip_root, zip_root
 from ..frames.files import File
 from ..frames.held import Held
@@ -23,6 +23,7 @@ from . import _ngff
 ZIP = b"PK\x03\x04"
 EXPECTED = "zarr.json, .zgroup or .zarray"
 DEEPEST = 32
+EXPERIMENTS = "Experiments"
 MOST_LISTED = 20
 MOST_HELD = 16 << 20
 FREE_LETTERS = "itczyxvuwsabdefghjklmnopqr"
@@ -31,12 +32,48 @@ FREE_LETTERS = "itczyxvuwsabdefghjklmnopqr"
 
 
 def is_zarr(file: File) -> bool:
+    """Whether a folder, or a zip file, holds Zarr metadata, and no signal of HyperSpy."""
+    return is_store(file) and signal_path(file) is None
+
+
+def is_zspy(file: File) -> bool:
+    """Whether a folder, or a zip file, holds signals of HyperSpy, or is one of these."""
+    return is_store(file) and signal_path(file) is not None
+
+
+def is_store(file: File) -> bool:
     """Whether a folder, or a zip file, holds Zarr metadata."""
-    if file.extension == ".zspy":  # Zarr with a convention of its own
-        return False
     if file.is_folder or (file.remote and not file.exists()):
         return has_metadata(file)
     return file.read(0, 4) == ZIP and root_in_zip(file) is not None
+
+
+def signal_path(file: File) -> str | None:
+    """Where in a store of HyperSpy a name points to: the root (``""``), or a signal; `None` if not in such a store.
+
+    Other arrays of such a store are for readers of plain Zarr.
+    """
+    store, inside = located(file)
+    zipped = store.zipped or store.uri.startswith("zip://::")
+    parts = [] if zipped else inside.split("/") if inside else []
+    if parts and not ((parts[0] == EXPERIMENTS and len(parts) < 3) or parts[0::2] == [EXPERIMENTS, "data"]):
+        return None
+    root = inside if zipped else ""
+    return "/".join(parts) if holds_signals(store, root) else None
+
+
+def holds_signals(store: StoreName, root: str) -> bool:
+    """Whether the root of a store says that it is HyperSpy's, or has a group of experiments."""
+    try:
+        with store.kept_open() as held:
+            group = held.node(root)
+            if hasattr(group, "shape"):
+                return False
+            if group.attrs.get("file_format") == "ZSpy":
+                return True
+            return not hasattr(held.node(joined(root, EXPERIMENTS)), "shape")
+    except EmioError:
+        return False
 
 
 def has_metadata(folder: File) -> bool:
