@@ -63,12 +63,12 @@ class Curve:
         texts, power = tick_labels([value for value, _ in across])
         for text, (_, column) in zip(texts, across, strict=True):
             draw.text((column, box[3] + 8), written(text, NOTE), FADED, font(NOTE), anchor="ma")
-        label = f"{self.x_label}   {power}".strip()
+        label = " / ".join(filter(None, (self.x_label, power)))
         draw.text((box[2], HEIGHT - 4), fitted(label, NOTE + 1, WIDTH // 2), INK, font(NOTE + 1), anchor="rd")
         texts, power = tick_labels([value for value, _ in down])
         for text, (_, row) in zip(texts, down, strict=True):
             draw.text((box[0] - 8, row), written(text, NOTE), FADED, font(NOTE), anchor="rm")
-        label = f"{self.y_label}   {power}".strip()
+        label = " / ".join(filter(None, (self.y_label, power)))
         draw.text((0, 4), fitted(label, NOTE + 1, WIDTH), INK, font(NOTE + 1))
 
 

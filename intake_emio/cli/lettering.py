@@ -161,7 +161,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def tick_labels(values: list[float]) -> tuple[list[str], str]:
-    """Texts for round numbers, and the power of ten that they are to be multiplied with, if any.
+    """Texts for round numbers, and the power of ten that they were divided by, if any.
 
     Examples
     --------

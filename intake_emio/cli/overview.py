@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,18 +117,18 @@ class _Glance:
     # Kinds of images ----------------------------------------------------------------------------------------------
 
     def _spectra(self, spectral: str) -> list[Panel]:
-        points = [axis for axis in self.axes if axis != spectral]
+        points = _upright(axis for axis in self.axes if axis != spectral)
         if not points:
             return [_panel(self._held(self.image, [spectral]), "spectrum" if spectral == "c" else "")]
         array = self._array(self._thinned(self.image, points, self.limit))
         total, mean = _computed(array.emio.sum(spectral)), _computed(array.emio.mean(points))
         return [
-            _panel(total.isel(self._middle(points[:-2])), f"sum over {spectral}"),
+            _panel(total.isel(self._middle(points[:-2])).transpose(*points[-2:]), f"sum over {spectral}"),
             _panel(mean, f"mean over {', '.join(points)}"),
         ]
 
     def _patterns(self) -> list[Panel]:
-        points = [axis for axis in self.axes if axis not in "vu"]
+        points = _upright(axis for axis in self.axes if axis not in "vu")
         picks = self._middle(points[:-2])
         if picks:
             self.sample.append(f"only {_place(picks)}")
@@ -149,8 +149,8 @@ class _Glance:
         ]
 
     def _images(self) -> list[Panel]:
-        plane = self._plane()
-        others = [axis for axis in self.axes if axis not in plane]
+        *others, rows, columns = _upright(self.axes)
+        plane = (rows, columns)
         if "c" in others:
             return self._channels(plane, [axis for axis in others if axis != "c"])
         picks = self._middle(others)
@@ -177,12 +177,18 @@ class _Glance:
             _image(array.isel(c=k), ", ".join(filter(None, (title, _place(picks))))) for k, title in enumerate(titles)
         ]
 
-    def _plane(self) -> tuple[str, str]:
-        """Axes of the rows and columns of a picture."""
-        for plane in PLANES:
-            if {*plane} <= {*self.axes}:
-                return plane
-        return self.axes[-2], self.axes[-1]
+
+def _upright(axes: Iterable[str]) -> list[str]:
+    """Axes with those of a plane at the end, rows before columns.
+
+    Examples
+    --------
+    >>> _upright("yxc"), _upright("uvi"), _upright("ab")
+    (['c', 'y', 'x'], ['i', 'v', 'u'], ['a', 'b'])
+    """
+    names = list(axes)
+    plane = next((plane for plane in PLANES if {*plane} <= {*names}), ())
+    return [*(axis for axis in names if axis not in plane), *plane]
 
 
 def central_beam(pattern: np.ndarray) -> tuple[float, float, float]:
