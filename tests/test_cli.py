@@ -1,6 +1,7 @@
-"""The command line: `emio info`, `emio formats`, `emio demo`."""
+"""The command line: what all commands share, `emio info`, `emio formats`, `emio demo`."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,13 @@ def test_info_takes_arguments_of_the_reader(tmp_path):
     assert (facts["format"], facts["axes"], facts["shape"]) == ("raw", "yxvu", [2, 2, 5, 5])
 
 
+def test_info_takes_the_format_for_a_file_that_does_not_tell_it(tmp_path):
+    path = write_raw(tmp_path / "frames.blo", PIXELS[0])
+    settings = ["-s", "dtype=uint8", "-s", "sig_shape=5,5"]
+    facts = json.loads(emio_says("info", path, "--format", "raw", *settings, "--json"))
+    assert (facts["format"], facts["shape"]) == ("raw", [4, 5, 5])
+
+
 def test_info_takes_metadata_and_other_mappings(scan):
     setting = "metadata={'axes': 'tcyx', 'spacing': {'t': 0.5}, 'coords': {'c': ['a', 'b', 'c', 'd']}}"
     arguments = ["info", scan, "-s", setting, "-s", "partition={'t': '1:'}"]
@@ -203,11 +211,46 @@ def test_the_installed_command_does_the_same(scan):
     assert len(ended.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("command", [[], ["info"], ["formats"], ["demo"]])
-def test_help_is_there(command):
-    result = CliRunner().invoke(app, [*command, "--help"])
-    assert result.exit_code == 0
-    assert "Usage" in result.output
+COMMANDS = sorted(command.name for command in app.registered_commands)
+
+
+def test_help_lists_the_commands_and_the_exit_codes():
+    said = emio_says("--help")
+    assert all(command in said for command in COMMANDS)
+    assert "Exit codes" in said
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_teaches_by_examples(command):
+    said = emio_says(command, "--help")
+    assert "Usage" in said
+    assert len([line for line in said.splitlines() if line.strip().startswith(f"emio {command}")]) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_a_section_in_the_documentation(command):
+    page = Path(__file__).parents[1] / "docs" / "command-line.md"
+    if not page.exists():
+        pytest.skip("the documentation is not part of an installation")
+    assert f"## `emio {command}`" in page.read_text(encoding="utf-8")
+
+
+def completed(words):
+    """What bash is offered for the last of some words."""
+    environment = {
+        **os.environ,
+        "_EMIO_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    script = "import sys; sys.argv = ['emio']; from intake_emio.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    return ended.stdout.split()
+
+
+def test_shells_complete_commands_and_formats():
+    assert set(completed("emio ")) >= {"info", "formats", "demo", "preview"}
+    assert completed("emio preview scan --format bl") == ["blo"]
 
 
 # formats -------------------------------------------------------------------------------------------------------------
