@@ -18,6 +18,9 @@ from .storage import Range, Storage
 FETCH_BYTES = 32 << 20
 """Stored bytes that are fetched at a time: one request for all files, and memory stays flat."""
 
+MOST_IN_32_BITS = 1 << 16
+"""Pixels of 16 bits whose sum fits into 32 bits."""
+
 MERGE_BYTES = 128 << 10
 """Tiles that lie closer than this in a file are fetched in one piece."""
 
@@ -61,7 +64,7 @@ class TileDecoder(Protocol):
         """
 
     def sum(self, data: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
-        """Add tiles, pixel by pixel, to `out` (64 bits, one axis)."""
+        """Add tiles, pixel by pixel, to `out` (one axis, 32 or 64 bits: as many as the sums need)."""
 
     def totals(self, data: np.ndarray, starts: np.ndarray, pixels: int, out: np.ndarray) -> None:
         """Add the sum of each tile to its number in `out` (64 bits)."""
@@ -276,10 +279,11 @@ class Mosaic(Pixels):
     # Reductions: tile by tile across frames, so that sums stay in the cache ------------------------------------------
 
     def sum_frames(self, points: Box) -> np.ndarray:
-        """Sum over points."""
-        total = np.zeros(self.frame_shape, "u8")
+        """Sum over points, 64 bits, or 32 if that is enough."""
+        few = math.prod(map(count_of, points)) <= MOST_IN_32_BITS
+        total = np.zeros(self.frame_shape, "u4" if few else "u8")
         rows, columns = self.tile_shape
-        part = np.empty(rows * columns, "u8")
+        part = np.empty(rows * columns, total.dtype)
         for (top, left), _, data, starts in self._across(points):
             part[:] = 0
             self.decoder.sum(data, starts, part)

@@ -7,6 +7,7 @@ as they lie in the file, or over tiles that stay in the cache.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -153,8 +154,14 @@ def sum_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(kinds[dtype.kind]) if dtype.itemsize <= 16 else dtype
 
 
+def _partial_type(dtype: np.dtype, count: int) -> np.dtype:
+    """Type of a sum over at most so many pixels."""
+    fits = dtype.kind in "bui" and dtype.itemsize <= 2 and count <= MOST_SUMMED
+    return np.dtype("i4" if dtype.kind == "i" else "u4") if fits else sum_type(dtype)
+
+
 def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
-    """Sum over all points of a box: one frame, 64 bits.
+    """Sum over all points of a box: one frame, 64 bits, or 32 if that is enough.
 
     Parameters
     ----------
@@ -179,7 +186,7 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
 
 def _sum_of_streams(pixels: Pixels, box: Box) -> np.ndarray:
     shape = pixels.shape[pixels.ndim - pixels.frame_ndim :]
-    total = np.zeros(shape, sum_type(pixels.dtype))
+    total = np.zeros(shape, _partial_type(pixels.dtype, math.prod(map(count_of, box))))
     for stream in streams(pixels, box):
         if stream.flipped:
             part = _sum_stream(stream, pixels.dtype, np.zeros(total.size, total.dtype))
@@ -262,9 +269,10 @@ def _sum_stream(stream: Stream, dtype: np.dtype, total: np.ndarray) -> np.ndarra
     for at in range(0, stream.count, MOST_SUMMED):
         count = min(MOST_SUMMED, stream.count - at)
         first = stream.first + at * stream.stride
-        part = np.zeros(len(total), dtype.kind + "4") if small else total
+        narrow = small and total.dtype.itemsize > 4
+        part = np.zeros(len(total), dtype.kind + "4") if narrow else total
         kernels.sum_frames(stream.data, first, stream.stride, count, stream.swap, like, part)
-        if small:
+        if narrow:
             total += part
     return total
 
@@ -359,6 +367,8 @@ class FrameDots(Reduction):
 class ChunkSums(Reduction):
     """Sum over all frames of each chunk: navigation axes count chunks, then come the axes of the frame.
 
+    Sums that fit into 32 bits have 32 bits: of large frames, they are most of the memory that a mean moves.
+
     Parameters
     ----------
     chunks_along
@@ -369,20 +379,26 @@ class ChunkSums(Reduction):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", (*map(len, self.chunks_along), *self._frame, *(2,) * self.counted))
-        object.__setattr__(self, "dtype", sum_type(self.inner.dtype))
+        most = math.prod(max(sizes, default=0) for sizes in self.chunks_along)
+        object.__setattr__(self, "dtype", _partial_type(self.inner.dtype, most))
 
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Sums of some chunks."""
         depth = len(self.chunks_along)
         counts = tuple(map(count_of, box[:depth]))
+        if math.prod(counts) == 1:
+            return self._sum([cut.start for cut in box[:depth]])[(None,) * depth + box[depth:]]
         sums = np.empty((*counts, *self.shape[depth:]), self.dtype)
         for place in np.ndindex(counts):
-            chunk = [cut.start + k * cut.step for cut, k in zip(box[:depth], place, strict=True)]
-            points = tuple(
-                slice(sum(sizes[:k]), sum(sizes[: k + 1]), 1) for sizes, k in zip(self.chunks_along, chunk, strict=True)
-            )
-            sums[place] = sum_of_frames(self.inner, points, self.counted)
+            sums[place] = self._sum([cut.start + k * cut.step for cut, k in zip(box[:depth], place, strict=True)])
         return sums[(slice(None),) * depth + box[depth:]]
+
+    def _sum(self, chunk: Sequence[int]) -> np.ndarray:
+        """Sum of one chunk."""
+        points = tuple(
+            slice(sum(sizes[:k]), sum(sizes[: k + 1]), 1) for sizes, k in zip(self.chunks_along, chunk, strict=True)
+        )
+        return sum_of_frames(self.inner, points, self.counted).astype(self.dtype, copy=False)
 
     def token(self) -> object:
         """Inner token and chunks."""
@@ -413,21 +429,22 @@ class FrameMean(Reduction):
 
 
 def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-    """Merge chunks along the first axis: a reduction walks through them anyway, and every task costs a scheduler.
+    """Cut anew along the first axis: a reduction walks through chunks anyway, and every task costs a scheduler.
 
-    What cannot be walked through, because a chunk is fetched at once, keeps its chunks.
+    There are as many parts for each core, so that none waits for the others. What cannot be walked through, because a
+    chunk is fetched at once, keeps its chunks.
     """
     cuts = tuple(tuple(sizes) for sizes in chunks)
     tasks = math.prod(map(len, cuts))
-    if not cuts or not pixels.walks:
+    if not cuts or not pixels.walks or tasks < 2:
         return cuts
     frame = math.prod(pixels.shape[len(cuts) :]) * pixels.dtype.itemsize
-    points = math.prod(map(max, cuts))
-    most = max(1, PARTITION_BYTES // max(1, points * frame))
+    rows, across = sum(cuts[0]), math.prod(map(len, cuts[1:]))
+    row = frame * math.prod(map(max, cuts[1:]))
     per_core = PARTITIONS_PER_CORE if frame < LARGE_FRAME else 1  # a sum of large frames is itself large
-    group = max(1, min(most, tasks // (per_core * cores())))
-    first = tuple(sum(cuts[0][k : k + group]) for k in range(0, len(cuts[0]), group))
-    return first, *cuts[1:]
+    wanted = max(min(per_core * cores(), -(-tasks // cores()) * cores()), -(-rows * row // PARTITION_BYTES))
+    parts = max(1, min(rows, wanted // across))
+    return tuple(rows // parts + (k < rows % parts) for k in range(parts)), *cuts[1:]
 
 
 def lazy_totals(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
@@ -443,7 +460,40 @@ def lazy_dots(pixels: Pixels, chunks: Sequence[tuple[int, ...]], masks: np.ndarr
 
 def lazy_sum(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
     """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums."""
+    import dask.array as da
+
     sums = ChunkSums(pixels, chunks_along=partitions(pixels, chunks), counted=counted)
-    depth = len(chunks)
+    depth, dtype = len(chunks), sum_type(pixels.dtype)
     partial = lazy(sums, (1,) * depth + sums.shape[depth:])
-    return partial.sum(tuple(range(depth)), dtype=sums.dtype)
+    return da.reduction(
+        partial,
+        chunk=_as_it_is,
+        aggregate=functools.partial(_added, dtype=dtype),
+        combine=functools.partial(_added, dtype=dtype),
+        axis=tuple(range(depth)),
+        dtype=dtype,
+        concatenate=False,
+        meta=np.empty((0,) * (sums.ndim - depth), dtype),
+    )
+
+
+def _as_it_is(sums: np.ndarray, axis: object, keepdims: bool) -> np.ndarray:
+    return sums
+
+
+def _added(parts: object, axis: tuple[int, ...], keepdims: bool, dtype: np.dtype) -> np.ndarray:
+    """Add arrays, nested in lists as dask hands them over, one into the other: no stack of them is ever made."""
+    first, *others = _flat(parts)
+    total = first.astype(dtype)
+    for other in others:
+        total += other
+    return total if keepdims else total.reshape(total.shape[len(axis) :])
+
+
+def _flat(parts: object) -> Iterator[np.ndarray]:
+    if isinstance(parts, list):
+        for part in parts:
+            yield from _flat(part)
+    else:
+        assert isinstance(parts, np.ndarray)
+        yield parts
