@@ -100,7 +100,7 @@ class ZspySource(ImageSource):
         store, inside = located(file)
         if store.zipped or store.uri.startswith("zip://::"):
             return store, inside, self.ds_path
-        return store, "", self.ds_path if self.ds_path is not None else inside or None
+        return store, "", self.ds_path or inside.removeprefix(EXPERIMENTS) or None
 
     def _described(self, store: StoreName, root: ZarrNode, wanted: str | None) -> Image:
         version = version_of(store.uri, root.attributes())

@@ -173,14 +173,18 @@ class HeldStore(StoreName):
         Members of groups are among them, also those that zarr-python cannot open.
         """
         from zarr.core.sync import sync
+        from zarr.storage import FsspecStore
 
         async def listed(store: Any) -> list[str]:
-            return sorted([name.rstrip("/") async for name in store.list_dir(path)])
+            if isinstance(store, FsspecStore) and not store.path:  # zarr-python would ask for "/" and the path
+                return list(await store.fs._ls(path, detail=False))
+            return [name async for name in store.list_dir(path)]
 
         try:
-            return sync(listed(self.open()))
+            names = sync(listed(self.open()))
         except (OSError, NotImplementedError):
             return []
+        return sorted({name.rstrip("/").rpartition("/")[2] for name in names} - {""})
 
     def stamp(self, path: str) -> object:
         """Its identity: what is in it may change without a trace."""
@@ -300,6 +304,8 @@ class StoredArray(Pixels):
         if dtype.kind not in "biufc":
             raise HeaderError(f"{where}: elements of type {dtype} are no pixels: numbers are expected")
         natural = array.shards or array.chunks
+        if 0 in natural:
+            raise HeaderError(f"{where}: chunks of shape {natural} hold no pixels")
         more = (members,) if members else ()
         return cls(
             store,
