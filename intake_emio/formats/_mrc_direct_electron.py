@@ -312,7 +312,7 @@ def pictures(
     file: File,
     virtual: Sequence[str] | None,
     external: Sequence[str] | None,
-    scan: tuple[int, int],
+    scan: tuple[int, ...],
     first: int,
     storage: Storage,
 ) -> Iterator[Picture]:
@@ -351,7 +351,7 @@ def pictures(
             yield Picture(_title(file, one, pattern), Frames(stack, points, storage, one.stamp), is_virtual)
 
 
-def _points(file: File, scan: tuple[int, int]) -> FrameStack:
+def _points(file: File, scan: tuple[int, ...]) -> FrameStack:
     """Where the pixels of an image lie, each as a frame of its own."""
     header = read_header(file)
     if header.frame != scan or header["nz"] != 1 or header.mode not in PLANES:

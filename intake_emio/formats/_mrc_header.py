@@ -356,12 +356,11 @@ def first_plane(file: File, storage: Storage) -> Frames:
 
 def plane(file: File, header: Header) -> FrameStack:
     """Where the first frame of a file lies."""
-    kind = ("i1" if header.is_signed() else "u1") if header.mode == 0 else None
-    return header.stack(file.uri, 1, kind=kind)
+    return header.stack(file.uri, 1, kind=kind_of(file, header, None, unsigned_maker=False))
 
 
-def kind_of(file: File, header: Header, dtype: Any, unsigned_maker: bool) -> str | None:
-    """Return ``"u1"`` or ``"i1"`` for mode 0: what the user says, or else the header.
+def kind_of(file: File, header: Header, dtype: str | None, unsigned_maker: bool) -> str | None:
+    """Return ``"u1"`` or ``"i1"`` for mode 0: what the user says, or else the header; `None` for other modes.
 
     Raises
     ------
@@ -369,18 +368,14 @@ def kind_of(file: File, header: Header, dtype: Any, unsigned_maker: bool) -> str
         If the user's type is no reading of the stored mode.
     """
     stored, decoder = header.pixel()
-    readings = (stored if decoder is None else decoder.dtype,)
-    if header.mode == 0:
-        readings = (np.dtype("i1"), np.dtype("u1"))
-    if dtype is None:
-        return ("i1" if header.is_signed(unsigned_maker) else "u1") if header.mode == 0 else None
-    try:
-        wanted = np.dtype(dtype).newbyteorder("=")
-    except TypeError:
-        wanted = None
-    if wanted not in [reading.newbyteorder("=") for reading in readings]:
+    reading = (stored if decoder is None else decoder.dtype).newbyteorder("=").name
+    readings = ("int8", "uint8") if header.mode == 0 else (reading,)
+    if dtype not in (None, *readings):
         raise ArgumentError(
-            f"{file}: dtype={dtype!r} is no reading of mode {header['mode']}, only "
-            f"{' or '.join(reading.name for reading in readings)}: leave it out, and convert with image.astype"
+            f"{file}: dtype={dtype!r} is no reading of mode {header['mode']}, only {' or '.join(readings)}: leave it "
+            "out, and convert with image.astype"
         )
-    return wanted.str[1:] if header.mode == 0 and wanted is not None else None
+    if header.mode:
+        return None
+    signed = header.is_signed(unsigned_maker) if dtype is None else dtype == "int8"
+    return "i1" if signed else "u1"

@@ -342,19 +342,18 @@ class Plan:
 def is_mrc(file: File) -> bool:
     """Whether a file is MRC that is packed, or from before 2000: then only its extension and its header tell."""
     content = content_of(file)
+    named = content.extension in EXTENSIONS
     try:
         raw = content.read(0, HEADER.itemsize)
-        if len(raw) < HEADER.itemsize:
-            return False
         if raw[MAP_AT : MAP_AT + len(MAP)] == MAP:
-            return True
-        header = in_right_order(raw) if content.extension in EXTENSIONS else None
-        if header is None:
-            return False
-        end = header.start + header.stack(file.uri, 1).frame_bytes
-        return bytes_up_to(content, end) == end
+            return len(raw) == HEADER.itemsize
+        header = in_right_order(raw) if named and len(raw) == HEADER.itemsize else None
+        if header is not None:
+            end = header.start + header.stack(file.uri, 1).frame_bytes
+            return bytes_up_to(content, end) == end
     except EmioError:
-        return False
+        pass
+    return named and isinstance(content, Unpacked)  # the reader says what is wrong
 
 
 def _account(header: Header, extended: Extended | None, movie: Info | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import tempfile
 import threading
+import weakref
 import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -83,11 +84,12 @@ class Stream:
 
     def __init__(self, file: File):
         self.path = file.uri
-        self._source = _opened(file)
+        self._packed, self._source = _opened(file)
         self._content = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  as long-lived as the stream
         self._length = 0
         self._fault: StorageError | None = None
         self._lock = threading.Lock()
+        weakref.finalize(self, _close, self._source, self._packed, self._content)
 
     def reach(self, stop: int) -> int:
         """Unpack to byte `stop`, or to the end; return how many bytes there are then.
@@ -111,7 +113,7 @@ class Stream:
         """Return the next bytes of the content; nothing, and close the source, at its end."""
         piece = b""
         try:
-            piece = self._source.read(PIECE)
+            piece = self._source.read1(PIECE)  # what there is before a fault is not lost
         except EOFError:
             pass
         except (OSError, ValueError, zlib.error) as error:
@@ -119,7 +121,7 @@ class Stream:
                 f"{self.path}: the packed stream is broken behind byte {self._length} of its content: {error}"
             )
         if not piece:
-            self._source.close()
+            _close(self._source, self._packed)
         return piece
 
     def read(self, start: int, stop: int) -> bytes:
@@ -141,17 +143,23 @@ class Stream:
             return self._content.read(stop - start)
 
 
-def _opened(file: File) -> Any:
+def _close(*files: Any) -> None:
+    for file in files:
+        file.close()
+
+
+def _opened(file: File) -> tuple[Any, Any]:
+    """Return the packed file, open, and what unpacks it."""
     start = file.read(0, 2)
     if start not in (GZIP, BZIP2):
         raise StorageError(f"{file}: is no gzip or bzip2 stream (any more): it begins with {start!r}")
-    source: Any
+    packed: Any
     if file.remote:
         fs, path = filesystem(file.uri, file.storage_options)
-        source = fs.open(path, "rb")
+        packed = fs.open(path, "rb")
     else:
-        source = open(file.uri, "rb")  # noqa: SIM115  the stream closes it
-    return gzip.GzipFile(fileobj=source) if start == GZIP else bz2.BZ2File(source)
+        packed = open(file.uri, "rb")  # noqa: SIM115  the stream closes it
+    return packed, gzip.GzipFile(fileobj=packed) if start == GZIP else bz2.BZ2File(packed)
 
 
 class Streams:
