@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CHUNK_BYTES = 1e6
-"""As HyperSpy cuts arrays in memory."""
+"""As HyperSpy cuts arrays in memory. Without chunks it cannot open a file lazily."""
 
 
 def save_hspy(

@@ -55,19 +55,20 @@ class Plan:
         compress
             Whether to compress.
         chunks
-            Of arrays in memory; default: whole frames of a few MiB.
+            Of arrays in memory, if there must be chunks. Default: what is not compressed lies in one piece, if the
+            blocks of a dask array are not scattered over it, and what is compressed in whole frames of a few MiB.
         """
         if 0 in pixels.shape:
             return cls(pixels, None)
         if hasattr(pixels, "dask"):
             pixels = evenly_chunked(pixels)
             block = tuple(sizes[0] for sizes in pixels.chunks)
-            if not compress and _lies_in_runs(block, pixels):
+            if chunks is None and not compress and _lies_in_runs(block, pixels):
                 return cls(pixels, None)
             return cls(pixels, divided(block, pixels.dtype.itemsize), compress)
-        if not compress:
+        if chunks is None and not compress:
             return cls(pixels, None)
-        return cls(pixels, tuple(chunks or divided(pixels.shape, pixels.dtype.itemsize, exactly=False)), True)
+        return cls(pixels, tuple(chunks or divided(pixels.shape, pixels.dtype.itemsize, exactly=False)), compress)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -104,8 +104,7 @@ def _check(path: str, name: str, variable: xr.Variable, strict: bool, pixels: bo
         raise ArgumentError(f"{path}: {name!r} holds {dtype}, which HDF5 files of ours do not: leave it out")
     if strict and dtype.kind in "biufc" and dtype.name not in NETCDF_TYPES and (pixels or dtype != np.float16):
         raise ArgumentError(
-            f"{path}: {name!r} holds {dtype}, which netCDF does not know: save it as .h5 or .zarr, or convert it first "
-            "(image.astype('float32'))"
+            f"{path}: {name!r} holds {dtype}, which netCDF does not know: save it as .h5 or .zarr, or convert it first"
         )
 
 
