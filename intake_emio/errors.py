@@ -41,6 +41,10 @@ class TargetExistsError(EmioError, FileExistsError):
     """Saving would replace something, and `overwrite=True` was not given."""
 
 
+class CatalogError(EmioError):
+    """A catalog is broken, or does what a catalog should not."""
+
+
 class StorageError(EmioError, OSError):
     """Bytes could not be read or written."""
 

@@ -1,0 +1,298 @@
+"""Opening what folders hold, in parallel: every file is asked what it is, and those that are images what they show."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..arguments import plain
+from ..axes import Scale
+from ..detection import by_extension, by_folder, recognised
+from ..errors import UnknownFormatError
+from ..formats import Format, find
+from ..formats.raw import frame_hints
+from ..frames.files import File
+from .folders import Folder, Stamp, in_words
+
+if TYPE_CHECKING:
+    from ..source import ImageSource
+
+THREADS = min(32, 4 * (os.cpu_count() or 1))
+WAITING = 4 * THREADS
+"""Runs that are handed to threads at a time: more would only take memory."""
+TOGETHER = 32
+LONGEST_TEXT = 200
+LONGEST_LIST = 32
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An image in one or several files.
+
+    Parameters
+    ----------
+    uri
+        What is opened.
+    place
+        Where that is, seen from where the crawl began.
+    format
+        Name of the format.
+    pixels
+        Files that hold pixels.
+    files
+        These, and those that were read for the header.
+    stamps
+        Of `files`, by name, as far as they are known.
+    beside
+        Names of other files that begin as this one, which may be about it.
+    count
+        How many files there are, if the image is a folder.
+    facts
+        What is known without pixels, in JSON types.
+    """
+
+    uri: str
+    place: str
+    format: str
+    pixels: frozenset[str]
+    files: frozenset[str]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    count: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that is no data set, and why.
+
+    Parameters
+    ----------
+    uri, place
+        As of a `Dataset`.
+    reason
+        In words; empty for files that are something else.
+    state
+        Text that changes when the file does, or others in its folder come or go.
+    needs_parameters
+        Whether it may hold raw frames, of a shape and type that nobody knows.
+    """
+
+    uri: str
+    place: str
+    reason: str = ""
+    state: str = ""
+    needs_parameters: bool = False
+
+
+Answer = Dataset | Refusal
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Files of a folder that one thread opens, one after the other.
+
+    Parameters
+    ----------
+    folder
+        Where they are.
+    names
+        Of the files, in natural order.
+    found
+        Names of files in this folder that are known to belong to a data set; all runs of the folder add to it.
+    alike
+        Whether the names differ in their numbers only, so that the first file may stand for all.
+    """
+
+    folder: Folder
+    names: list[str]
+    found: set[str]
+    alike: bool = True
+
+
+def crawl(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[Answer]:
+    """Open files in parallel and yield what they are, in no certain order.
+
+    A data set of several files may be yielded more than once, by way of different files.
+
+    Parameters
+    ----------
+    folders
+        Folders, each with the names of the files to open; folders that are images with their own name.
+    """
+    runs = _runs(folders)
+    more: deque[_Run] = deque()
+    pending: deque[Future[tuple[list[Answer], list[_Run]]]] = deque()
+    with ThreadPoolExecutor(THREADS, "emio-crawl") as threads:
+        try:
+            while True:
+                while len(pending) < WAITING and (run := more.popleft() if more else next(runs, None)):
+                    pending.append(threads.submit(_open_run, run))
+                if not pending:
+                    return
+                answers, further = pending.popleft().result()
+                more.extend(further)
+                yield from answers
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def _runs(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[_Run]:
+    """Group the files of each folder: names that differ in numbers only are probably a sequence."""
+    for folder, names in folders:
+        alike: dict[str, list[str]] = {}
+        for name in names:
+            alike.setdefault(re.sub(r"\d+", "#", name), []).append(name)
+        found: set[str] = set()
+        few: list[str] = []
+        for group in alike.values():
+            if len(group) > 1:
+                yield _Run(folder, group, found)
+                continue
+            few += group
+            if len(few) >= TOGETHER:
+                yield _Run(folder, few, found, alike=False)
+                few = []
+        if few:
+            yield _Run(folder, few, found, alike=False)
+
+
+def _open_run(run: _Run) -> tuple[list[Answer], list[_Run]]:
+    """Open the files that belong to nothing yet; leave the others to further runs if the first one stands alone."""
+    answers: list[Answer] = []
+    for position, name in enumerate(run.names):
+        if name in run.found:
+            continue
+        answer = look(run.folder, name)
+        answers.append(answer)
+        others = _pixel_names(run.folder, answer) - {name}
+        run.found.update(others)
+        if run.alike and not others:
+            rest = run.names[position + 1 :]
+            cuts = range(0, len(rest), TOGETHER)
+            return answers, [_Run(run.folder, rest[k : k + TOGETHER], run.found, alike=False) for k in cuts]
+    return answers, []
+
+
+def _pixel_names(folder: Folder, answer: Answer) -> set[str]:
+    if isinstance(answer, Refusal):
+        return set()
+    folders = (os.path.split(uri) for uri in answer.pixels)
+    return {name for where, name in folders if where == folder.name.rstrip("/")}
+
+
+# One file ------------------------------------------------------------------------------------------------------------
+
+
+def look(folder: Folder, name: str, settings: Mapping[str, Any] | None = None) -> Answer:
+    """Open one file, and say what it is; whatever goes wrong is an answer, too.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    name
+        Of the file; the folder's own name if that is the image.
+    settings
+        Arguments for its reader, and ``format``.
+    """
+    file = File(folder.name, folder.storage_options) if folder.is_image else folder.file(name)
+    place = (folder.place or file.name) if folder.is_image else folder.place_of(name)
+    try:
+        file.uri.encode()
+    except UnicodeEncodeError:
+        return Refusal(file.uri, ascii(place), "its name is no Unicode text: rename it", folder.state_of(name))
+    given = dict(settings or {})
+    try:
+        entry = _format_of(file, folder.is_image, given.pop("format", None))
+        if entry is None:
+            return _no_format(file, place, folder.state_of(name))
+        source = entry.source_class()(file.uri, **{"storage_options": folder.storage_options, **given})
+        source.file = file
+        return _described(source, entry, folder, place)
+    except Exception as error:  # of readers and of what they are built on: one bad file must not end a crawl
+        return Refusal(file.uri, place, in_words(error), folder.state_of(name))
+
+
+def _format_of(file: File, is_image: bool, named: str | None) -> Format | None:
+    if is_image:
+        return by_folder(file)
+    try:
+        return recognised(file, named, {})[0]
+    except UnknownFormatError:
+        return None
+
+
+def _no_format(file: File, place: str, state: str) -> Refusal:
+    """Say what a file is that nobody recognises: by its name raw frames, a broken image, or something else."""
+    if file.extension in find("raw").extensions:
+        return Refusal(file.uri, place, frame_hints(file.size), state, needs_parameters=True)
+    expected = by_extension(file)
+    if expected is None or _common(file.extension):
+        return Refusal(file.uri, place)
+    reason = f"called {file.extension}, but it is no {expected.title}: it starts with {file.read(0, 8)!r}"
+    return Refusal(file.uri, place, reason, state)
+
+
+@cache
+def _common(extension: str) -> bool:
+    """Whether an extension is used by many programs, and says little."""
+    return extension in mimetypes.MimeTypes().types_map[True]
+
+
+def _described(source: ImageSource, entry: Format, folder: Folder, place: str) -> Dataset:
+    facts = facts_of(source)
+    if folder.is_image:
+        whole = frozenset([source.uri])
+        count = len(folder.stamps)
+        return Dataset(source.uri, place, entry.name, whole, whole, folder.stamps_of(whole), count=count, facts=facts)
+    pixels = frozenset(folder.own_name(uri) for uri in source.image.files) or frozenset([source.uri])
+    files = pixels | {folder.own_name(uri) for uri in source.all_files}
+    beside = folder.beginning_like(os.path.basename(source.uri))
+    return Dataset(source.uri, place, entry.name, pixels, files, folder.stamps_of(files), beside, len(files), facts)
+
+
+def facts_of(source: ImageSource) -> dict[str, Any]:
+    """What is known of an image without its pixels, as far as it is short."""
+    image = source.image
+    picture = image.image
+    scales = {axis: image.calibration[axis] for axis in picture.axes if axis in image.calibration}
+    facts = {
+        "format": source.format_name,
+        "axes": picture.axes,
+        "shape": list(picture.pixels.shape),
+        "dtype": str(picture.pixels.dtype),
+        "spacing": {axis: _rounded(scale.step) for axis, scale in scales.items() if isinstance(scale, Scale)},
+        "spacing_units": {axis: scale.units for axis, scale in scales.items() if scale.units},
+        "acquisition": {name: fact for name, fact in plain(image.acquisition).items() if _is_short(fact)},
+        "datasets": _names(image.datasets[:LONGEST_LIST]) if len(image.datasets) > 1 else [],
+    }
+    return {name: fact for name, fact in facts.items() if fact not in ({}, [])}
+
+
+def _names(datasets: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(one.get("name") or k)[:LONGEST_TEXT] for k, one in enumerate(datasets)]
+
+
+def _rounded(step: float) -> float:
+    return float(f"{step:.12g}")
+
+
+def _is_short(fact: Any) -> bool:
+    match fact:
+        case None | "":
+            return False
+        case str():
+            return len(fact) <= LONGEST_TEXT
+        case dict():
+            return len(fact) <= LONGEST_LIST and all(not isinstance(v, dict) and _is_short(v) for v in fact.values())
+        case list():
+            return len(fact) <= LONGEST_LIST and all(isinstance(v, int | float | str) and _is_short(v) for v in fact)
+    return True
