@@ -173,7 +173,7 @@ def _labels(axes: str, shape: tuple[int, ...], record: Mapping[str, Any]) -> lis
     labels = [TITLE.encode()]
     if len(shape) == 4 and not axes.endswith("zyx"):
         labels.append(f"nav_shape=({shape[0]}, {shape[1]})".encode())
-    usual = axes in ("yx", "izyx", "yxvu") or (axes in ("iyx", "zyx") and shape[0] > 1)
+    usual = axes in ("yx", "yxvu") or (axes in ("iyx", "zyx", "izyx") and math.prod(shape[:-2]) > 1)
     if usual and "outer" not in record:
         return labels
     told = {"version": VERSION, "axes": axes, "shape": list(shape)}
