@@ -4,8 +4,11 @@ import doctest
 import importlib.metadata
 import inspect
 import pathlib
+import sys
 
 from intake.source.base import DataSource
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 _package = importlib.metadata.metadata("intake-emio")
 
@@ -15,6 +18,7 @@ project_copyright = f"2026, {author}"
 release = version = _package["Version"]
 
 extensions = [
+    "console",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",

@@ -10,11 +10,11 @@ HELP = """
 Open every electron microscopy detector file as labelled, lazy data.
 
 ```
-emio demo                  try it, on data that it makes
-emio info scan.blo         what is in a file
-emio preview scan.blo      a picture of it
-emio convert scan.blo scan.zarr   save it in another format
-emio formats               what can be read and written
+emio demo                        try it, on data that it makes
+emio info scan.blo               what is in a file
+emio preview scan.blo            a picture of it
+emio convert scan.blo scan.zarr  save it in another format
+emio formats                     what can be read and written
 ```
 
 Exit codes: 0 done; 1 refused, and one line says why; 2 the command line is wrong.
@@ -42,11 +42,11 @@ def main() -> None:
 
     warnings.showwarning = show
     try:
-        app()
+        app(prog_name="emio")
     except EmioError as error:
         sys.exit(f"emio: {error}")
     except OSError as error:
         sys.exit(f"emio: {error.filename}: {error.strerror}" if error.filename else f"emio: {error}")
 
 
-from . import convert, demo, formats, info, preview  # noqa: E402, F401  each adds its command to the app
+from . import catalog, convert, demo, formats, info, preview  # noqa: E402, F401  each adds its command to the app
