@@ -454,7 +454,7 @@ def imagej(written, description, pixels=RAMP, resolution=(4, 2)):
 
 @pytest.mark.parametrize(
     ("unit", "ours"),
-    [("micron", "µm"), ("um", "µm"), ("\\u00B5m", "µm"), ("A", "Å"), ("nm", "nm"), ("cm", "cm"), ("1/nm", "1/nm")],
+    [("micron", "µm"), ("um", "µm"), ("\\u00B5m", "µm"), ("\\u00C5", "Å"), ("A", "Å"), ("nm", "nm"), ("1/nm", "1/nm")],
 )
 def test_imagej_names_units_in_its_own_way(written, unit, ours):
     assert spacing(imagej(written, f"unit={unit}\n")) == {"x": (0.25, ours), "y": (0.5, ours)}
