@@ -181,6 +181,8 @@ def _part(
     paths = [member_name(target.stem, groups, target.extension)]
     if outer:
         check_stem(os.path.basename(target.stem))
+        if 0 in image.shape:
+            raise ArgumentError(f"{target.path}: an image of shape {image.shape} has no pixels")
         shape = tuple(image.sizes[a] for a in outer)
         paths = [
             member_name(
