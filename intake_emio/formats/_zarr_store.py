@@ -288,7 +288,7 @@ def coordinate_of(store: StoreName, array: Any) -> tuple[np.ndarray, str | None,
         values = np.asarray(array[...])
     attrs = clean_attrs(dict(array.attrs))
     if values.dtype.kind in "OT":
-        values = np.asarray(values, dtype=str)
+        values = np.asarray(values.tolist(), dtype=str)
     if is_time(array):
         import xarray as xr
 

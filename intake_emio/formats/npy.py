@@ -6,6 +6,7 @@ Layout and quirks: docs/formats/npy.md.
 from __future__ import annotations
 
 import ast
+import io
 import math
 import re
 import struct
@@ -22,7 +23,7 @@ from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, check_sync_offset, navigate
-from ..frames.store import store
+from ..frames.store import store, write_all
 from ..image import Image
 from ..source import ImageSource
 
@@ -317,9 +318,14 @@ def save(image: xr.DataArray, path: str, *, compress: bool | None = None) -> Non
     """
     if image.dtype.kind not in "biufc":
         raise ArgumentError(f"{path}: the image holds {image.dtype}, which are not pixels")
-    dtype = image.dtype.newbyteorder("=")
-    np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=image.shape).flush()
-    store(image.data, Target(path))
+    header = io.BytesIO()
+    described = {"descr": image.dtype.newbyteorder("=").str, "fortran_order": False, "shape": image.shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    target = Target(path, image.dtype.newbyteorder("="), image.shape, header.tell())
+    with open(path, "wb") as file:
+        file.write(header.getvalue())
+        file.truncate(target.offset + image.nbytes)
+    store(image.data, target)
 
 
 @dataclass(frozen=True)
@@ -327,11 +333,19 @@ class Target:
     """A NumPy file that takes blocks; it travels to other processes by its name."""
 
     path: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
 
-    def __setitem__(self, box: Any, block: np.ndarray) -> None:
-        target = np.lib.format.open_memmap(self.path, mode="r+")
-        target[box] = block
-        target.flush()
+    def __setitem__(self, box: tuple[slice, ...], block: np.ndarray) -> None:
+        depth = next((k for k, n in enumerate(block.shape) if n != 1), block.ndim)
+        if block.shape[depth + 1 :] != self.shape[depth + 1 :]:  # several runs of bytes
+            np.memmap(self.path, self.dtype, "r+", self.offset, self.shape)[box] = block
+            return
+        first = sum(cut.start * math.prod(self.shape[axis + 1 :]) for axis, cut in enumerate(box))
+        with open(self.path, "r+b", buffering=0) as file:
+            file.seek(self.offset + first * self.dtype.itemsize)
+            write_all(file, block.astype(self.dtype, copy=False))
 
 
 def losses(image: xr.DataArray) -> list[str]:

@@ -16,6 +16,10 @@ PATIENCE = 2.0
 """Seconds after which a progress bar appears, if there is a terminal."""
 
 
+WRITE_BYTES = 4 << 20
+"""How much is written at once: kernels take twice as long for each byte of writes that are much larger."""
+
+
 class Target(Protocol):
     """Something that takes blocks. It must pickle by name: workers of a cluster write to the same file."""
 
@@ -31,6 +35,13 @@ def store(pixels: Any, target: Target, show_progress: bool = True) -> None:
 
     with progress() if show_progress else contextlib.nullcontext():
         da.store(pixels, target, lock=False)  # type: ignore[arg-type]
+
+
+def write_all(file: Any, pixels: np.ndarray) -> None:
+    """Write pixels in C order to an open, unbuffered file; those that lie together in memory are not copied."""
+    rest = memoryview(np.ascontiguousarray(pixels).reshape(-1).view("u1"))
+    while rest:
+        rest = rest[file.write(rest[:WRITE_BYTES]) :]
 
 
 def hand_over(arrays: Sequence[Any], take: Callable[[Any], None], show_progress: bool = True) -> None:
