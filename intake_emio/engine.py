@@ -51,7 +51,7 @@ class EmioBackend(BackendEntrypoint):
         Parameters
         ----------
         filename_or_obj
-            Path or fsspec URL.
+            Path or fsspec URL; a glob or pattern of files that are one image.
         drop_variables
             Names of variables and coordinates to leave out.
         **settings
@@ -74,8 +74,8 @@ class EmioBackend(BackendEntrypoint):
         >>> ds.image.dims, ds.image.chunks
         (('y', 'x', 'v', 'u'), None)
         """
-        from .sets import open_any
         from .errors import ArgumentTypeError
+        from .sets import open_any
 
         if not isinstance(filename_or_obj, str | os.PathLike):
             raise ArgumentTypeError(

@@ -14,8 +14,31 @@ from .pictures import FADED, HEIGHT, INK, NOTE
 WIDTH = 640
 LEFT, RIGHT, TOP, BOTTOM = 66, 10, 34, 56
 GRID, LINE = "#e5e7eb", "#1d4ed8"
+FEW = 48
+"""Fewer points are marked."""
+
 FINE = 3
 """Lines are drawn so many times larger, and shrunk to be smooth."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values from `low` to `high` along the page's columns or rows from `start` to `stop`."""
+
+    low: float
+    high: float
+    start: int
+    stop: int
+
+    def places(self, values: np.ndarray) -> np.ndarray:
+        """Columns or rows of some values."""
+        return self.start + (values - self.low) / (self.high - self.low) * (self.stop - self.start)
+
+    def ticks(self, about: int) -> tuple[list[tuple[str, float]], str]:
+        """Texts of round numbers with their places, and the power of ten that they were divided by."""
+        values = ticks(self.low, self.high, about)
+        texts, power = tick_labels(values)
+        return list(zip(texts, self.places(np.array(values)).tolist(), strict=True)), power
 
 
 @dataclass(frozen=True)
@@ -43,33 +66,24 @@ class Curve:
         """Return the curve in its axes."""
         usable = np.isfinite(self.x) & np.isfinite(self.y)
         x, y = np.asarray(self.x, "f8")[usable], np.asarray(self.y, "f8")[usable]
-        x_limits, y_limits = _span(x, 0.0), _limits(y)
-        box = (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
-        across, down = ticks(*x_limits, about=7), ticks(*y_limits, about=6)
-        columns = [_place(t, x_limits, box[0], box[2]) for t in across]
-        rows = [_place(t, y_limits, box[3], box[1]) for t in down]
-        drawn = _lines(x, y, x_limits, y_limits, box, columns, rows)
-        self._letter(drawn, box, list(zip(across, columns, strict=True)), list(zip(down, rows, strict=True)))
+        across = Axis(*_span(x, 0.0), LEFT, WIDTH - RIGHT)
+        down = Axis(*_limits(y), HEIGHT - BOTTOM, TOP)
+        columns, x_power = across.ticks(7)
+        rows, y_power = down.ticks(6)
+        drawn = _lines(across.places(x), down.places(y), [at for _, at in columns], [at for _, at in rows])
+        draw = ImageDraw.Draw(drawn)
+        for text, column in columns:
+            draw.text((column, HEIGHT - BOTTOM + 8), written(text, NOTE), FADED, font(NOTE), anchor="ma")
+        for text, row in rows:
+            draw.text((LEFT - 8, row), written(text, NOTE), FADED, font(NOTE), anchor="rm")
+        right = _labelled(self.x_label, x_power)
+        draw.text((WIDTH - RIGHT, HEIGHT - 4), right, INK, font(NOTE + 1), anchor="rd")
+        draw.text((0, 4), _labelled(self.y_label, y_power), INK, font(NOTE + 1))
         return drawn
 
-    def _letter(
-        self,
-        drawn: Canvas.Image,
-        box: tuple[int, int, int, int],
-        across: list[tuple[float, float]],
-        down: list[tuple[float, float]],
-    ) -> None:
-        draw = ImageDraw.Draw(drawn)
-        texts, power = tick_labels([value for value, _ in across])
-        for text, (_, column) in zip(texts, across, strict=True):
-            draw.text((column, box[3] + 8), written(text, NOTE), FADED, font(NOTE), anchor="ma")
-        label = " / ".join(filter(None, (self.x_label, power)))
-        draw.text((box[2], HEIGHT - 4), fitted(label, NOTE + 1, WIDTH // 2), INK, font(NOTE + 1), anchor="rd")
-        texts, power = tick_labels([value for value, _ in down])
-        for text, (_, row) in zip(texts, down, strict=True):
-            draw.text((box[0] - 8, row), written(text, NOTE), FADED, font(NOTE), anchor="rm")
-        label = " / ".join(filter(None, (self.y_label, power)))
-        draw.text((0, 4), fitted(label, NOTE + 1, WIDTH), INK, font(NOTE + 1))
+
+def _labelled(label: str, power: str) -> str:
+    return fitted(" / ".join(filter(None, (label, power))), NOTE + 1, WIDTH - LEFT)
 
 
 def _limits(y: np.ndarray) -> tuple[float, float]:
@@ -85,44 +99,31 @@ def _span(values: np.ndarray, room: float) -> tuple[float, float]:
     return low - room * (high - low), high + room * (high - low)
 
 
-def _place(value: float, limits: tuple[float, float], start: int, stop: int) -> float:
-    return start + (value - limits[0]) / (limits[1] - limits[0]) * (stop - start)
-
-
-def _lines(
-    x: np.ndarray,
-    y: np.ndarray,
-    x_limits: tuple[float, float],
-    y_limits: tuple[float, float],
-    box: tuple[int, int, int, int],
-    columns: list[float],
-    rows: list[float],
-) -> Canvas.Image:
-    """Grid, curve and frame."""
+def _lines(x: np.ndarray, y: np.ndarray, columns: list[float], rows: list[float]) -> Canvas.Image:
+    """Grid, curve and frame, from places on the page."""
     large = Canvas.new("RGB", (WIDTH * FINE, HEIGHT * FINE), "white")
     draw = ImageDraw.Draw(large)
-    left, top, right, bottom = (side * FINE for side in box)
+    left, top, right, bottom = (side * FINE for side in (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM))
     for column in columns:
         draw.line((column * FINE, top, column * FINE, bottom), GRID, FINE)
     for row in rows:
         draw.line((left, row * FINE, right, row * FINE), GRID, FINE)
-    across = left + (x - x_limits[0]) / (x_limits[1] - x_limits[0]) * (right - left)
-    down = bottom + (y - y_limits[0]) / (y_limits[1] - y_limits[0]) * (top - bottom)
-    points = list(zip(*_outline(across, down), strict=True))
+    across, down = _outline(x, y)
+    points = list(zip(across * FINE, down * FINE, strict=True))
     if len(points) > 1:
         draw.line(points, LINE, 2 * FINE - 1, joint="curve")
-    if len(points) <= (right - left) / (12 * FINE):
+    if len(points) < FEW:
         for column, row in points:
-            draw.ellipse((column - 9, row - 9, column + 9, row + 9), fill=LINE)
+            draw.ellipse((column - 3 * FINE, row - 3 * FINE, column + 3 * FINE, row + 3 * FINE), fill=LINE)
     draw.line((left, top, left, bottom, right, bottom), FADED, FINE)
     return large.resize((WIDTH, HEIGHT), Canvas.Resampling.LANCZOS)
 
 
-def _outline(across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points of a line; where many share a pixel only the first, lowest, highest and last of them."""
-    if across.size < 8 * WIDTH or (np.diff(across) < 0).any():
-        return across, down
+def _outline(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a line; where many share a column only the first, lowest, highest and last of them."""
+    if x.size < 8 * WIDTH or (np.diff(x) < 0).any():
+        return x, y
     kept = []
-    for run in np.split(np.arange(across.size), np.flatnonzero(np.diff(across.astype(int) // FINE)) + 1):
-        kept += sorted({run[0], run[np.argmin(down[run])], run[np.argmax(down[run])], run[-1]})
-    return across[kept], down[kept]
+    for run in np.split(np.arange(x.size), np.flatnonzero(np.diff(x.astype(int))) + 1):
+        kept += sorted({run[0], run[np.argmin(y[run])], run[np.argmax(y[run])], run[-1]})
+    return x[kept], y[kept]
