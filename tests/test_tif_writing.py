@@ -569,14 +569,14 @@ def counted(what, chunks):
     return what.copy(data=lazy.map_blocks(block, meta=what.values[:0])), computed, lazy.npartitions
 
 
-CHUNKS = [(1, 1, -1, -1), (2, 2, 5, 6), (-1, -1, 2, 3), (1, 3, 3, -1), (2, 1, -1, -1), (-1, 1, 1, 1)]
+CHUNKS = [(1, 1, -1, -1), (2, 2, 5, 6), (-1, -1, 2, 3), (1, 3, 3, -1), (-1, 1, 1, 1)]
 
 
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize(
     ("extension", "compress"), [(".tif", None), (".tif", True), (".ome.tif", None), (".ome.tif", True)]
 )
-@pytest.mark.parametrize("memory", [None, 50, 400, 1500])
+@pytest.mark.parametrize("memory", [None, 50, 400])
 def test_each_chunk_is_computed_once(monkeypatch, chunks, extension, compress, memory):
     """However few bytes may be in memory: a page has 60, and what lies across pages goes through a file then."""
     if memory is not None:
@@ -598,11 +598,10 @@ def test_lazy_pixels_of_any_type_are_written(dtype):
         xr.testing.assert_equal(come_back(lazy, compress=compress), what)
 
 
-@pytest.mark.parametrize("compress", [None, True])
-def test_other_processes_write_to_the_same_file(compress):
+def test_other_processes_write_to_the_same_file():
     lazy = image("yxvu").chunk({"y": 2, "v": 3})
     with dask.config.set(scheduler="processes", num_workers=2):
-        (path,) = imsave(lazy, "scan.tif", compress=compress)
+        (path,) = imsave(lazy, "scan.tif")
     np.testing.assert_array_equal(tifffile.imread(path), image("yxvu").values.reshape(30, 7, 8))
 
 
