@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .axes import get_axes, get_spacing, get_spacing_units, to_numpy, to_xarray
+    from .catalogs.building import build_catalog
+    from .catalogs.searching import search, to_dataframe
     from .detection import Detection, detect
     from .errors import EmioError, EmioWarning
     from .io import imload, imsave
@@ -21,12 +23,15 @@ __all__ = [
     "Detection",
     "EmioError",
     "EmioWarning",
+    "build_catalog",
     "detect",
     "get_axes",
     "get_spacing",
     "get_spacing_units",
     "imload",
     "imsave",
+    "search",
+    "to_dataframe",
     "to_numpy",
     "to_xarray",
 ]
@@ -35,12 +40,15 @@ _HOME = {
     "Detection": "detection",
     "EmioError": "errors",
     "EmioWarning": "errors",
+    "build_catalog": "catalogs.building",
     "detect": "detection",
     "get_axes": "axes",
     "get_spacing": "axes",
     "get_spacing_units": "axes",
     "imload": "io",
     "imsave": "io",
+    "search": "catalogs.searching",
+    "to_dataframe": "catalogs.searching",
     "to_numpy": "axes",
     "to_xarray": "axes",
 }

@@ -14,6 +14,8 @@ emio demo                        try it, on data that it makes
 emio info scan.blo               what is in a file
 emio preview scan.blo            a picture of it
 emio convert scan.blo scan.zarr  save it in another format
+emio catalog lab                 list all images below a folder
+emio search catalog.yml "beam_energy > 80"   find some of them
 emio formats                     what can be read and written
 ```
 
@@ -49,4 +51,4 @@ def main() -> None:
         sys.exit(f"emio: {error.filename}: {error.strerror}" if error.filename else f"emio: {error}")
 
 
-from . import catalog, convert, demo, formats, info, preview  # noqa: E402, F401  each adds its command to the app
+from . import catalog, convert, demo, formats, info, preview, search  # noqa: E402, F401  each adds its command to the app
