@@ -89,13 +89,22 @@ def test_remote_stores_are_read(path, version):
         assert header(ds)["metadata"]["a"] == {"b": 1}
 
 
+class OwnStore(zarr.storage.MemoryStore):
+    """As others may make one: it does not know how to become read-only."""
+
+    def with_read_only(self, read_only=False):
+        raise NotImplementedError
+
+
 def test_stores_are_read_as_objects_too(path, tmp_path):
     write_zspy(path, counts(2, 3, 4), [navigation(), axis(), axis()], chunks=(1, 3, 4))
     contents = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    memory = zarr.storage.MemoryStore({key: zarr.core.buffer.cpu.Buffer.from_bytes(v) for key, v in contents.items()})
+    buffers = {key: zarr.core.buffer.cpu.Buffer.from_bytes(value) for key, value in contents.items()}
+    memory = zarr.storage.MemoryStore(buffers)
     stores = [
         contents,
         memory,
+        OwnStore(buffers),
         zarr.storage.LocalStore(path),
         zarr.storage.ZipStore(zipped(path, tmp_path / "packed.zip"), mode="r"),
         zarr.storage.FsspecStore.from_url(f"file://{path}"),

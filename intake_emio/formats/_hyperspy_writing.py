@@ -348,7 +348,7 @@ def _put(group: Group, key: str, value: Any) -> None:
         case np.ndarray() if value.dtype.kind == "U" and value.ndim:
             group.arrays[_member(key)] = np.char.encode(value, "utf-8")
         case np.ndarray():
-            _put(group, key, value.astype(str).tolist())
+            _put(group, key, (value.astype(str) if value.ndim else value).tolist())
         case Mapping():
             group.groups[_member(key)] = encoded(value)
         case list() | tuple():
@@ -409,8 +409,9 @@ def signal_chunks(shape: Sequence[int], signal: int, itemsize: int, target: floa
     depth = len(shape) - signal
     chunk = list(shape)
     room = max(1, int(target) // max(1, math.prod(shape[depth:]) * itemsize))
-    short_first = sorted(range(depth), key=lambda axis: shape[axis])
-    for left, axis in zip(range(depth, 0, -1), short_first, strict=True):
-        chunk[axis] = min(shape[axis], max(1, int(room ** (1 / left) + 1e-9)))
-        room = max(1, room // chunk[axis])
+    long = sorted(range(depth), key=lambda axis: shape[axis], reverse=True)
+    while long and shape[long[-1]] <= (side := int(room ** (1 / len(long)) + 1e-9)):
+        room //= shape[long.pop()]  # the whole axis; the others share what is left
+    for axis in long:
+        chunk[axis] = max(1, side)
     return tuple(chunk)

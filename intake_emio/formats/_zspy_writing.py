@@ -297,9 +297,7 @@ def _rewrite(path: Any, signal: Signal, notes: list[str]) -> None:
     file = File(str(path))
     store, inside = located(file)
     if store.zipped or inside:
-        raise ArgumentError(
-            f"{file}: write_dataset=False needs the folder of a store: members of a ZIP stay as they are"
-        )
+        raise ArgumentError(f"{file}: write_dataset=False needs the folder of a store: a ZIP cannot be changed")
     group = joined(EXPERIMENTS, signal.experiment)
     zarr_format = _check_same(store, group, signal)
     folder = os.path.join(store.uri, EXPERIMENTS, signal.experiment)

@@ -87,7 +87,8 @@ class StoreName:
         import zarr
 
         with self.in_our_words(path):
-            return zarr.open(self.open(), path=path, mode="r")
+            store = self.open()
+            return zarr.open(store, path=path, mode="r" if store.read_only else "r+")
 
     @contextlib.contextmanager
     def in_our_words(self, path: str) -> Iterator[None]:
@@ -218,7 +219,11 @@ def held_store(store: Any) -> StoreName | None:
         return StoreName(str(store.root))
     if isinstance(store, ZipStore):
         return StoreName(str(store.path), zipped=True)
-    return HeldStore(f"<{store}>", store=store) if isinstance(store, Store) else None
+    if not isinstance(store, Store):
+        return None
+    with contextlib.suppress(NotImplementedError):
+        store = store.with_read_only(True)
+    return HeldStore(f"<{store}>", store=store)
 
 
 class _Arrays:
