@@ -370,6 +370,15 @@ def test_many_navigation_axes_need_names(mrc):
     assert axes_of(ds.image) == "abcdeyx"
 
 
+def test_axes_get_the_users_names_and_keep_their_calibration(mrc):
+    write_mrc(mrc, numbered(6, 2, 3), step=(10, 20, 30))
+    ds = emio.imload(mrc, nav_shape=(2, 3), metadata={"axes": "abkl"})
+    assert axes_of(ds.image) == "abkl"
+    assert ds.metadata["spacing"] == {"k": 2, "l": 1}
+    write_mrc(mrc, numbered(6, 2, 3), ispg=1, step=(10, 20, 30))
+    assert emio.imload(mrc, metadata={"axes": "tab"}).metadata["spacing"] == {"t": 3, "a": 2, "b": 1}
+
+
 def test_sections_are_skipped_and_inserted(mrc):
     pixels = numbered(4, 2, 3)
     write_mrc(mrc, pixels)
@@ -627,6 +636,9 @@ def test_records_after_agard_have_integers_first(mrc):
     [
         (bytes(100), {"exttyp": b"FEI1"}),
         (bytes(40), {"exttyp": b"SERI", "nint": 30, "nreal": 63}),
+        (bytes(400), {"exttyp": b"SERI", "nint": 200, "nreal": 63}),
+        (bytes(40), {"exttyp": b"SERI", "nint": 20, "nreal": 63}),
+        (bytes(40), {"exttyp": b"AGAR", "nint": 1, "nreal": 3}),
         (bytes(40), {"exttyp": b"AGAR", "nint": -1, "nreal": 7}),
         (bytes(8), {"exttyp": b"AGAR", "nint": 1, "nreal": 7}),
         (bytes(8), {"nint": 2, "nreal": 77}),

@@ -57,6 +57,11 @@ def test_the_info_file_beside_a_movie_tells_its_scan(movie, prefix):
     assert ds.metadata["fileheader"]["info"]["Scan - Type"] == "Raster"
 
 
+def test_axes_get_the_users_names_and_keep_their_calibration(movie):
+    ds = emio.imload(movie(frames(6), raster(2, 3)), metadata={"axes": "abkl"})
+    assert ds.metadata["spacing"] == {"a": 0.25, "b": 0.5, "k": 0.01, "l": 0.02}
+
+
 def test_the_region_of_interest_is_what_was_scanned(movie):
     info = raster(8, 9, {"Scan - ROI Enable": "Enable", "Scan - ROI Size X": 3, "Scan - ROI Size Y": 2})
     assert emio.imload(movie(frames(6), info)).image.shape == (2, 3, 2, 3)

@@ -129,34 +129,33 @@ class Info:
         """Whether frames are diffraction patterns."""
         return self.is_stem or self.number("Instrument Project Camera Length (centimeters)") is not None
 
-    def _sizes(self, what: str) -> list[float | None]:
-        return [self.number(f"{what} {axis}") for axis in "YX"]
+    @property
+    def scan_size(self) -> tuple[float | None, float | None]:
+        """Rows and columns of the scan, or of its region of interest."""
+        what = "Scan - ROI Size" if self.says("Scan - ROI Enable") else "Scan - Size"
+        return self.number(f"{what} Y"), self.number(f"{what} X")
 
     def scans(self, shape: tuple[int, ...]) -> bool:
         """Whether a navigation shape is that of the scan, or ends in it."""
-        return self.is_scan and self._sizes(self._size_key) == list(shape[-2:])
-
-    @property
-    def _size_key(self) -> str:
-        return "Scan - ROI Size" if self.says("Scan - ROI Enable") else "Scan - Size"
+        return self.is_scan and self.scan_size == shape[-2:]
 
     def raster(self, file: File) -> tuple[int, int]:
-        """Rows and columns of the scan, or of its region of interest.
+        """Rows and columns of a scan line by line.
 
         Raises
         ------
         HeaderError
             If they are not there.
         """
-        what = self._size_key
-        sizes = self._sizes(what)
-        if not all(size and size <= LARGEST_SIZE and size == int(size) for size in sizes):
-            found = [self.entries.get(f"{what} {axis}") for axis in "YX"]
+        rows, columns = (
+            int(size) if size and size <= LARGEST_SIZE and size == int(size) else 0 for size in self.scan_size
+        )
+        if not rows or not columns:
             raise HeaderError(
-                f"{file}: the info file says that this is a scan, but {what} Y and X are {found}: pass nav_shape=, or "
-                "metadata_file=None"
+                f"{file}: the info file says that this is a scan, but not of what size (Scan - Size X and Y, or Scan - "
+                "ROI Size X and Y): pass nav_shape=, or metadata_file=None"
             )
-        return int(sizes[0] or 0), int(sizes[1] or 0)
+        return rows, columns
 
     @property
     def repeats(self) -> int:

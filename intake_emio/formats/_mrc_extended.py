@@ -309,7 +309,8 @@ def read_extended(file: File, header: Header) -> Extended | None:
     elif kind == "AGAR" or (kind not in ("SERI", "CCP4", "MRCO", "HDF5") and header["nsymbt"] == LEGACY_BYTES):
         found = _agard(file, header)
     elif kind == "SERI" or (not kind and (header["nint"], header["nreal"]) != (0, 0)):
-        found = _serial_em(file, header) or _agard(file, header)
+        items = _serial_em_items(header)
+        found = _serial_em(file, header, items) if items else _agard(file, header)
     if found is None and (kind in ("FEI1", "FEI2", "AGAR", "SERI") or (not kind and header["nint"] > 0)):
         warnings.warn(
             f"{file}: the extended header of {header['nsymbt']} bytes does not hold what its kind ({kind or 'none'}, "
@@ -349,12 +350,11 @@ def _agard(file: File, header: Header) -> Extended | None:
     kind = "AGAR"
     if header["nsymbt"] == LEGACY_BYTES and (integers, floats) in ((0, 0), (0, LEGACY_RECORD // 4)):
         kind, integers, floats = "FEI", 0, LEGACY_RECORD // 4
-    if min(integers, floats) < 0 or not 0 < 4 * (integers + floats) <= header["nsymbt"]:
+    size = 4 * (integers + floats)
+    if min(integers, floats) < 0 or not size or (kind == "AGAR" and size * header["nz"] > header["nsymbt"]):
         return None
     names = LEGACY_FIELDS[:floats]
-    record = _record(
-        {name: (4 * (integers + k), "f4") for k, name in enumerate(names)}, 4 * (integers + floats), header.order
-    )
+    record = _record({name: (4 * (integers + k), "f4") for k, name in enumerate(names)}, size, header.order)
     first = _read_record(file, record, 0)
     stage, defocus = (_to_micrometres(first, fields) for fields in (STAGE, ("defocus",)))
     facts = {
@@ -368,17 +368,20 @@ def _agard(file: File, header: Header) -> Extended | None:
     return _with_set_facts(file, header, kind, record, known)
 
 
-def _serial_em(file: File, header: Header) -> Extended | None:
-    size, flags = header["nint"], header["nreal"]
-    items = {name: form for bit, named in SERIAL_EM.items() if flags & bit for name, form in named.items()}
-    if flags <= 0 or flags >> len(SERIAL_EM) or size * header["nz"] > header["nsymbt"]:
+def _serial_em_items(header: Header) -> dict[str, tuple[int, str]]:
+    """Byte and type of what SerialEM's flags announce; nothing, if sizes do not add up."""
+    items, at = {}, 0
+    for bit, named in SERIAL_EM.items():
+        for name, form in named.items() if header["nreal"] & bit else ():
+            items[name] = (at, form)
+            at += np.dtype(form).itemsize
+    return items if at == header["nint"] and 0 < header["nreal"] < 1 << len(SERIAL_EM) else {}
+
+
+def _serial_em(file: File, header: Header, items: Mapping[str, tuple[int, str]]) -> Extended | None:
+    if header["nint"] * header["nz"] > header["nsymbt"]:
         return None
-    places = np.cumsum([0, *(np.dtype(form).itemsize for form in items.values())]).tolist()
-    if places[-1] != size:
-        return None
-    record = _record(
-        {name: (at, form) for (name, form), at in zip(items.items(), places, strict=False)}, size, header.order
-    )
+    record = _record(items, header["nint"], header.order)
     every = {
         "tilt_angle": Fact("tilt_angle", _times(1 / 100), units="degree"),
         **{name: Fact(name) for name in SERIAL_EM[2]},

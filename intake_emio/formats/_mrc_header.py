@@ -168,7 +168,7 @@ class Header:
         shape = tuple(map(int, found[1].split(","))) if found else ()
         return shape if found and math.prod(shape) == self["nz"] else None
 
-    @property
+    @functools.cached_property
     def record(self) -> Record | None:
         """Our own account of the image, if it stands in the labels and fits the file."""
         _, mark, text = self.label_bytes.decode("latin-1").partition(f"{KEY}=")

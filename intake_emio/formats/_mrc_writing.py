@@ -15,7 +15,7 @@ import numpy as np
 
 from ..axes import convert_length, spacing_of, units_of
 from ..errors import ArgumentError
-from ..frames.store import progress
+from ..frames.store import make_room, progress
 from ..record import KEY, VERSION
 from ._mrc_header import HEADER, IMOD, LABEL_BYTES, SIGNED
 
@@ -75,7 +75,7 @@ def save(
     header["label"][: len(labels)] = labels
     with open(path, "wb") as file:
         file.write(header.tobytes())
-        file.truncate(HEADER.itemsize + image.size * kind.itemsize)
+    make_room(path, HEADER.itemsize + image.size * kind.itemsize)
     for name, value in _statistics(_stored(image.data, Target(path, kind, image.shape)), kind).items():
         header[name] = value
     with open(path, "r+b") as file:
@@ -177,7 +177,8 @@ def _labels(axes: str, shape: tuple[int, ...], record: Mapping[str, Any]) -> lis
     if usual and "outer" not in record:
         return labels
     told = {"version": VERSION, "axes": axes, "shape": list(shape)}
-    for account in ({**told, "outer": record.get("outer")}, told):
+    place = {"outer": record["outer"]} if "outer" in record else {}
+    for account in ({**told, **place}, told):
         text = f"{KEY}={json.dumps(account, separators=(',', ':'))}".encode()
         pieces = [text[k : k + LABEL_BYTES] for k in range(0, len(text), LABEL_BYTES)]
         if len(labels) + len(pieces) <= LABELS and all(piece.strip() for piece in pieces):

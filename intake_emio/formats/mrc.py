@@ -47,6 +47,7 @@ __all__ = ["MrcSource", "file_axes", "is_mrc", "losses", "save"]
 EXTENSIONS = (".mrc", ".mrcs", ".map", ".st", ".ali", ".rec", ".preali")
 STACKS = (".mrcs", ".st", ".ali", ".preali")
 LARGEST_CLAIM = 1 << 30
+MOST_NAMED = 4  # navigation axes that have default names
 
 
 class MrcSource(ImageSource):
@@ -198,8 +199,9 @@ class MrcSource(ImageSource):
         frames = Frames(stack, Navigation.of((stack.count,)), self.storage(), file.stamp)
         if plan.points is not None:
             return frames.navigation, Picked(frames, plan.points)
-        claim = math.prod(plan.shape) * stack.frame_bytes
-        if self.nav_shape is None and claim > LARGEST_CLAIM and claim > 1000 * file.size:
+        points = math.prod(plan.shape)
+        claim = points * stack.frame_bytes
+        if self.nav_shape is None and points > stack.count and claim > LARGEST_CLAIM and claim > 1000 * file.size:
             raise HeaderError(
                 f"{file}: a scan of {plan.shape} would need {claim} bytes, the file has {file.size}: pass nav_shape="
             )
@@ -230,10 +232,11 @@ class MrcSource(ImageSource):
 
     def _gridded(self, header: Header, shape: tuple[int, ...], first: str = "", points: Any = None) -> Plan:
         """Plan of a grid of frames, whose axes get their default names, but for the first one."""
-        signal = len(self.sig_shape or header.frame)
-        colours = "c" * (header.mode == COLOURS)
         given = self._given_metadata.get("axes")
-        axes = check_axes(given) if given else default_axes(len(shape), signal) + colours
+        if given and len(shape) > MOST_NAMED:
+            axes = check_axes(given)
+        else:
+            axes = default_axes(len(shape), len(self.sig_shape or header.frame)) + "c" * (header.mode == COLOURS)
         return Plan(shape, first + axes[len(first) :], points, may_be_short=self.nav_shape is not None)
 
     def _of_movie(self, file: File, header: Header, info: Info) -> Plan:
@@ -290,7 +293,7 @@ class MrcSource(ImageSource):
         found: dict[str, Calibration] = {letter: cell[axis] for letter, axis in letters.items() if axis in cell}
         if movie is not None:
             scan = "" if self.nav_shape is not None and not movie.scans(self.nav_shape) else plan.axes[:depth]
-            found |= {axis: scale for axis, scale in movie.scales(plan.axes).items() if axis in frame + scan}
+            found |= {axis: scale for axis, scale in movie.scales(plan.axes).items() if axis in scan + frame}
         if header.mode == COLOURS:
             found[plan.axes[-1]] = Labels(("r", "g", "b"))
         return found
