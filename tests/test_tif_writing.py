@@ -392,6 +392,40 @@ def test_compression_is_deflate_and_differences_for_integers(extension, dtype, p
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
+@pytest.mark.parametrize("compress", [None, True])
+def test_pillow_reads_every_page(extension, dtype, compress):
+    pillow = pytest.importorskip("PIL.Image")
+    what = image("tzyx", dtype)
+    with pillow.open(written(what, f"image{extension}", compress=compress)) as file:
+        assert file.n_frames == 6
+        for number, page in enumerate(what.values.reshape(6, 5, 6)):
+            file.seek(number)
+            np.testing.assert_array_equal(np.asarray(file), page)
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+@pytest.mark.parametrize("compress", [None, True])
+def test_pillow_reads_colours(extension, compress):
+    pillow = pytest.importorskip("PIL.Image")
+    for colours in ("rgb", "rgba"):
+        what = image("cyx", "u1", c=list(colours))
+        with pillow.open(written(what, f"image{extension}", compress=compress)) as file:
+            assert file.mode == colours.upper()
+            np.testing.assert_array_equal(np.asarray(file), what.transpose(*"yxc"))
+
+
+@pytest.mark.peers
+def test_rosettasciio_finds_the_sizes():
+    """Of ImageJ's units it knows only ``micron``."""
+    reader = pytest.importorskip("rsciio.tiff")
+    coords = {"x": even("x", 0.25, "nm"), "y": even("y", 0.5, "nm"), "z": even("z", 2.0, "nm")}
+    (theirs,) = reader.file_reader(written(image("zyx", **coords)))
+    np.testing.assert_array_equal(theirs["data"], image("zyx"))
+    assert sorted(axis["scale"] for axis in theirs["axes"]) == [0.25, 0.5, 2.0]
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
 def test_uncompressed_pixels_are_plain_frames_in_native_order(extension):
     name = written(image("zyx").astype(">u2"), f"image{extension}")
     assert TifSource(name).image.pixels.layout()["kind"] == "frames at a constant stride"
