@@ -62,7 +62,7 @@ class NewStore:
             if key in self._held:
                 self._put([key])
 
-    def target(self, path: str, *, plain: bool) -> ChunkTarget:
+    def target(self, path: str, *, plain: bool, blank: bool = False) -> ChunkTarget:
         """Return an array of the store, to write pixels to.
 
         Parameters
@@ -71,8 +71,10 @@ class NewStore:
             Of the array.
         plain
             Whether chunks are stored as they are in memory: not compressed, and not in shards.
+        blank
+            Whether chunks that hold the fill value only are written, too.
         """
-        return ChunkTarget(self.uri, path, plain and not is_remote(self.uri), self.options)
+        return ChunkTarget(self.uri, path, plain and not is_remote(self.uri), self.options, blank)
 
     def _put(self, keys: list[str]) -> None:
         content = {key: self._held[key].to_bytes() for key in keys}
@@ -98,6 +100,8 @@ class ChunkTarget:
         Whether chunks are local files that hold the pixels as they are in memory.
     options
         For fsspec.
+    blank
+        Whether chunks that hold the fill value only are written, too.
     token
         Tells it from others of the same name, before or after.
     """
@@ -106,6 +110,7 @@ class ChunkTarget:
     path: str
     plain: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    blank: bool = False
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __setitem__(self, box: Box, block: np.ndarray) -> None:
@@ -129,7 +134,7 @@ def _opened(target: ChunkTarget, process: int) -> Any:
     where: Any = LocalStore(target.uri)
     if is_remote(target.uri):
         where = FsspecStore.from_url(target.uri, storage_options=dict(target.options) or None)
-    return zarr.open_array(where, path=target.path, mode="r+")
+    return zarr.open_array(where, path=target.path, mode="r+").with_config({"write_empty_chunks": target.blank})
 
 
 def _filled(chunk: np.ndarray, array: Any) -> np.ndarray:
