@@ -6,7 +6,6 @@ Rules: docs/formats/zspy.md.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import os
 import shutil
@@ -19,8 +18,10 @@ import numpy as np
 from .. import arguments
 from ..errors import ArgumentError, ArgumentTypeError, HeaderError, UnknownArgumentError
 from ..frames.chunked_store import StoreName
-from ..frames.chunking import cores, given_chunks
+from ..frames.chunked_target import NewStore, in_whole_chunks, write_chunks
+from ..frames.chunking import given_chunks
 from ..frames.files import File, is_remote
+from ..frames.store import hand_over
 from ..replacing import uploading
 from ._hyperspy_writing import VERSION, Group, Signal, notes_in, signal_chunks, signal_of, warn_of_losses
 from ._zarr_store import EXPERIMENTS, joined, located
@@ -52,6 +53,7 @@ def save(
     close_file: bool = True,
     write_dataset: bool = True,
     store_type: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     **creation: Any,
 ) -> None:
     """Write an image as a signal that HyperSpy opens, lazy pixels chunk by chunk.
@@ -77,6 +79,8 @@ def save(
         `False`: the signal is there already, and only its axes and metadata are written anew.
     store_type
         ``"local"`` (default) makes a folder, ``"zip"`` a single file.
+    storage_options
+        For fsspec.
     **creation
         ``filters``, ``fill_value``, ``order`` and ``config`` of `zarr.create_array`.
 
@@ -110,18 +114,32 @@ def save(
         "compressors": _compressor(compress, compressor, image.dtype),
         **creation,
     }
-    with _store_for(path, store_type, arguments.flag("close_file", close_file)) as store:
-        _write(store, signal, layout)
+    if isinstance(path, str | os.PathLike) and store_type != "zip":
+        _write_new(NewStore(os.fspath(path), storage_options), signal, layout)
+        return
+    with _opened(path, store_type, arguments.flag("close_file", close_file), storage_options) as store:
+        experiment, data = _begun(store, signal, layout)
+        _write_here(signal.pixels, data)
+        _write_members(experiment, signal.tree)
 
 
-def _write(store: Any, signal: Signal, layout: Mapping[str, Any]) -> None:
-    """Write everything; the pixels first, because a signal without its axes is none to any reader."""
+def _write_new(store: NewStore, signal: Signal, layout: Mapping[str, Any]) -> None:
+    """Write a folder, or its like on a server, in parallel."""
+    experiment, data = _begun(store.skeleton, signal, layout)
+    _write_members(experiment, signal.tree)
+    store.lay_out()
+    plain = layout.keys() == {"chunks", "compressors"} and layout["compressors"] is None
+    write_chunks(signal.pixels, store.target(data.path, plain=plain, blank=True), data.chunks)
+    store.finish()
+
+
+def _begun(store: Any, signal: Signal, layout: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Make the group of a signal, and the array for its pixels."""
     import zarr
 
     attributes = {"file_format": "ZSpy", "file_format_version": VERSION}
     root = zarr.create_group(store, zarr_format=2, attributes=attributes)
-    tree = signal.tree
-    experiment = root.create_group(EXPERIMENTS).create_group(signal.experiment, attributes=tree.attributes)
+    experiment = root.create_group(EXPERIMENTS).create_group(signal.experiment, attributes=signal.tree.attributes)
     dtype = signal.pixels.dtype
     data = experiment.create_array(
         "data",
@@ -130,8 +148,7 @@ def _write(store: Any, signal: Signal, layout: Mapping[str, Any]) -> None:
         chunk_key_encoding={"name": "v2", "separator": "/"},
         **{"config": {"write_empty_chunks": True}, **layout},
     )
-    _write_pixels(signal.pixels, data)
-    _write_members(experiment, tree)
+    return experiment, data
 
 
 def _write_members(parent: Any, tree: Group) -> None:
@@ -143,36 +160,25 @@ def _write_members(parent: Any, tree: Group) -> None:
         _write_members(parent.create_group(name, attributes=group.attributes), group)
 
 
-# Pixels --------------------------------------------------------------------------------------------------------------
-
-
-def _write_pixels(pixels: Any, data: Any) -> None:
-    """Write pixels so that no two tasks write the same chunk."""
+def _write_here(pixels: Any, data: Any) -> None:
+    """Write pixels into a store that only this process has; each block is computed once."""
     if isinstance(pixels, np.ndarray):
         data[...] = pixels
         return
-    from zarr.storage import FsspecStore, LocalStore
 
-    aligned = pixels.rechunk(tuple(map(_multiple, pixels.chunks, data.chunks)))
-    if isinstance(data.store, LocalStore | FsspecStore):
-        import dask.array as da
+    def put(placed: tuple[tuple[slice, ...], np.ndarray]) -> None:
+        data[placed[0]] = placed[1]
 
-        da.store(aligned, data, lock=False)
-        return
-    import dask
-
-    places = itertools.product(*(range(n) for n in aligned.numblocks))
-    edges = [np.cumsum((0, *sizes)) for sizes in aligned.chunks]
-    while batch := list(itertools.islice(places, cores())):  # only this process has the store
-        for place, block in zip(batch, dask.compute(*(aligned.blocks[place] for place in batch)), strict=True):
-            data[tuple(slice(int(e[k]), int(e[k + 1])) for e, k in zip(edges, place, strict=True))] = block
+    blocks = in_whole_chunks(pixels, data.chunks)
+    hand_over([blocks.map_blocks(_placed, dtype=object, meta=np.empty((0,) * blocks.ndim, object))], put)
 
 
-def _multiple(sizes: tuple[int, ...], stored: int) -> int | tuple[int, ...]:
-    """Dask chunks as they are, if they are whole numbers of stored ones, but for the last; else about as large."""
-    if all(size % stored == 0 for size in sizes[:-1]):
-        return sizes
-    return max(1, max(sizes) // stored) * stored
+def _placed(block: np.ndarray, block_info: Any = None) -> Any:
+    """Return a block with its place in the array."""
+    return tuple(slice(start, stop) for start, stop in block_info[0]["array-location"]), block
+
+
+# Layout --------------------------------------------------------------------------------------------------------------
 
 
 def _chunk_shape(signal: Signal, chunks: Any) -> tuple[int, ...]:
@@ -241,10 +247,8 @@ def _compressor(compress: bool | None, compressor: Any, dtype: np.dtype) -> Any:
 
 
 @contextlib.contextmanager
-def _store_for(path: Any, store_type: str | None, close: bool) -> Iterator[Any]:
-    """Yield an open store of zarr-python to write to."""
-    from zarr.storage import FsspecStore, LocalStore, ZipStore
-
+def _opened(path: Any, store_type: str | None, close: bool, storage_options: Mapping[str, Any] | None) -> Iterator[Any]:
+    """Yield a store of zarr-python to write to: a new ZIP, or one that the user has."""
     if not isinstance(path, str | os.PathLike):
         if store_type is not None:
             raise ArgumentError("store_type says what is made of a path; a store is what it is: leave it out")
@@ -255,15 +259,13 @@ def _store_for(path: Any, store_type: str | None, close: bool) -> Iterator[Any]:
                 if close:
                     store.close()
         return
+    from zarr.storage import ZipStore
+
     with contextlib.ExitStack() as closing:
-        if is_remote(str(path)) and store_type == "zip":
-            path = closing.enter_context(uploading([str(path)], None, directly=False))[0]
-        if store_type == "zip":
-            store = ZipStore(path, mode="w")
-        elif is_remote(str(path)):
-            store = FsspecStore.from_url(str(path))
-        else:
-            store = LocalStore(path)
+        file = os.fspath(path)
+        if is_remote(file):
+            file = closing.enter_context(uploading([file], storage_options, directly=False))[0]
+        store = ZipStore(file, mode="w")
         closing.callback(store.close)
         yield store
 
