@@ -27,6 +27,7 @@ COLOURS = ("r", "g", "b", "a")
 MOST_VALUES = 1000
 """Longer arrays in the metadata are not read."""
 
+MOST_COORDINATES = 1 << 24
 MOST_PIECES = 100_000
 MOST_MEMBERS = 1000
 MOST_NODES = 10_000
@@ -398,7 +399,7 @@ def _axis(where: str, node: Node | None, number: int, size: int) -> dict[str, An
     if node is None:
         return {}
     axis = {k: None if v == NONE else v for k, v in node.attributes().items()}
-    values = values_in(node, "axis", max(size, MOST_VALUES))
+    values = None if "scale" in axis else values_in(node, "axis", min(max(size, MOST_VALUES), MOST_COORDINATES))
     if values is not None and values.dtype.kind in "iuf":
         axis["axis"] = values.reshape(-1).tolist()
     inner = within(node, "x") if "expression" in axis else None
