@@ -16,7 +16,7 @@ import numpy as np
 from .. import arguments
 from ..axes import convert_length, spacing_of, units_of
 from ..errors import ArgumentError, EmioWarning
-from ..frames.store import store
+from ..frames.store import make_room, store
 from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def save(
     target = PatternTarget(path, int(header["Data_offset_2"]), (ny, nx), size, endianess, limits, stored is None)
     with open(path, "wb") as file:
         file.write(header.tobytes() + _note_of(dataset))
-        file.truncate(int(header["Data_offset_2"]) + ny * nx * (FRAME_HEADER + size * size))
+    make_room(path, int(header["Data_offset_2"]) + ny * nx * (FRAME_HEADER + size * size))
     target.number_frames()
     if stored is not None:
         target.navigator()[...] = stored

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError
-from ._hdf5_pixels import Plan, write_pixels
+from ._hdf5_pixels import Plan, as_disk_errors, write_pixels
 from ._hyperspy_writing import VERSION, Group, signal_chunks, signal_of, warn_of_losses
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ CHUNK_BYTES = 1e6
 """As HyperSpy cuts arrays in memory. Without chunks it cannot open a file lazily."""
 
 
+@as_disk_errors()
 def save_hspy(
     image: xr.DataArray, path: str, *, compress: bool | None = None, record: Mapping[str, Any] | None = None
 ) -> None:

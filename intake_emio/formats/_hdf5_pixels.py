@@ -6,9 +6,12 @@ where they are computed, and put into the file by one thread.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +133,18 @@ def divided(block: Sequence[int], itemsize: int, exactly: bool = True) -> tuple[
         if math.prod(chunk) * itemsize <= CHUNK_BYTES:
             break
     return tuple(chunk)
+
+
+@contextlib.contextmanager
+def as_disk_errors() -> Iterator[None]:
+    """Raise what it is where HDF5 says `RuntimeError` because a disk is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def write_pixels(path: str, plans: Mapping[str, Plan]) -> None:

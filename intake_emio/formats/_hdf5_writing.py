@@ -15,7 +15,7 @@ from .. import arguments
 from ..errors import ArgumentError
 from ..record import KEY, coordinate
 from ._hdf5_netcdf import OF_NETCDF
-from ._hdf5_pixels import Plan, write_pixels
+from ._hdf5_pixels import Plan, as_disk_errors, write_pixels
 
 if TYPE_CHECKING:
     import h5netcdf
@@ -71,6 +71,7 @@ def save_nc(dataset: xr.Dataset, path: str, *, compress: bool | None = None, rec
     _write(dataset, path, bool(compress), record, strict=True)
 
 
+@as_disk_errors()
 def _write(dataset: xr.Dataset, path: str, compress: bool, record: Mapping[str, Any], strict: bool) -> None:
     import h5netcdf
 

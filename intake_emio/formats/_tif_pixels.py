@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..frames.store import store
+from ..frames.store import make_room, store
 from ._tif_pages import PageAxes
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def write_pages(
             **tags,
         )
     if place is not None:
+        make_room(path, os.path.getsize(path))
         store(pixels, Target(path, place[0], dtype, axes.shape))
 
 
@@ -178,7 +179,7 @@ def _pages_from_a_file(pixels: Any, axes: PageAxes, dtype: np.dtype, folder: str
     os.close(handle)
     size = math.prod(axes.page_shape)
     try:
-        os.truncate(name, pixels.size * dtype.itemsize)
+        make_room(name, pixels.size * dtype.itemsize)
         store(pixels, Target(name, 0, dtype, axes.shape))
         for number in range(axes.count):
             yield np.fromfile(name, dtype, size, offset=number * size * dtype.itemsize).reshape(axes.page_shape)

@@ -23,7 +23,7 @@ from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, check_sync_offset, navigate
-from ..frames.store import store, write_all
+from ..frames.store import make_room, store, write_all
 from ..image import Image
 from ..source import ImageSource
 
@@ -324,7 +324,7 @@ def save(image: xr.DataArray, path: str, *, compress: bool | None = None) -> Non
     target = Target(path, image.dtype.newbyteorder("="), image.shape, header.tell())
     with open(path, "wb") as file:
         file.write(header.getvalue())
-        file.truncate(target.offset + image.nbytes)
+    make_room(path, target.offset + image.nbytes)
     store(image.data, target)
 
 

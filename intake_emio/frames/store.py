@@ -6,6 +6,8 @@ Where every worker can write for itself, `store` is the way; where one alone may
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -35,6 +37,25 @@ def store(pixels: Any, target: Target, show_progress: bool = True) -> None:
 
     with progress() if show_progress else contextlib.nullcontext():
         da.store(pixels, target, lock=False)  # type: ignore[arg-type]
+
+
+def make_room(path: str, nbytes: int) -> None:
+    """Make a file so long, with room for every byte: a memory map that finds no room would end the process.
+
+    Raises
+    ------
+    OSError
+        If there is not as much room.
+    """
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, nbytes)
+        except AttributeError:  # not on macOS and Windows
+            file.truncate(nbytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that cannot promise anything
+                raise
+            file.truncate(nbytes)
 
 
 def write_all(file: Any, pixels: np.ndarray) -> None:
