@@ -618,6 +618,9 @@ def test_some_items_of_serial_em_are_enough(mrc):
     records = struct.pack("<6h", 4500, 10, -4500, 20, 0, 30)
     ds = emio.imload(write_mrc(mrc, numbered(3, 2, 4), extended=records, exttyp=b"SERI", nint=4, nreal=9))
     assert ds.tilt_angle.values.tolist() == [45, -45, 0]
+    padded = records.ljust(131072, b"\0")  # as many bytes as FEI's old records have
+    ds = emio.imload(write_mrc(mrc, numbered(3, 2, 4), extended=padded, nint=4, nreal=9))
+    assert ds.tilt_angle.values.tolist() == [45, -45, 0]
     assert ds.magnification.values.tolist() == [1000, 2000, 3000]
 
 

@@ -303,15 +303,17 @@ def read_extended(file: File, header: Header) -> Extended | None:
     if not header["nsymbt"]:
         return None
     kind = header["exttyp"].decode("latin-1").strip("\0 ")
+    items = _serial_em_items(header) if kind in ("SERI", "") else {}
+    counted = not kind and (header["nint"], header["nreal"]) != (0, 0)
+    old = header["nsymbt"] == LEGACY_BYTES and kind not in ("CCP4", "MRCO", "HDF5")
     found = None
     if kind in ("FEI1", "FEI2"):
         found = _fei(file, header, kind)
-    elif kind == "AGAR" or (kind not in ("SERI", "CCP4", "MRCO", "HDF5") and header["nsymbt"] == LEGACY_BYTES):
+    elif items:
+        found = _serial_em(file, header, items)
+    elif counted or old or kind in ("AGAR", "SERI"):
         found = _agard(file, header)
-    elif kind == "SERI" or (not kind and (header["nint"], header["nreal"]) != (0, 0)):
-        items = _serial_em_items(header)
-        found = _serial_em(file, header, items) if items else _agard(file, header)
-    if found is None and (kind in ("FEI1", "FEI2", "AGAR", "SERI") or (not kind and header["nint"] > 0)):
+    if found is None and (counted or kind in ("FEI1", "FEI2", "AGAR", "SERI")):
         warnings.warn(
             f"{file}: the extended header of {header['nsymbt']} bytes does not hold what its kind ({kind or 'none'}, "
             f"nint={header['nint']}, nreal={header['nreal']}) promises: it is ignored",
