@@ -16,6 +16,7 @@ import numpy as np
 from .. import arguments
 from ..axes import Labels, default_axes
 from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError, StorageError
+from ..frames.chunk_bytes import filters_of
 from ..frames.chunked import ChunkedDataset, Concatenated, Opening, Stacked
 from ..frames.files import File
 from ..frames.frames import Frames
@@ -331,6 +332,7 @@ class HDF5Source(ImageSource):
             opening,
             place.file.stamp,
             self.target_size,
+            filters_of(dataset) if not self.swmr and _is_common(dataset, stored) else None,
         )
 
     def _plain_frames(self, place: Place, stored: np.dtype, view: np.dtype | None, signal: int) -> Frames | None:

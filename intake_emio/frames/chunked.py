@@ -2,13 +2,14 @@
 
 A dataset is known by the name of its file and its path in it; every read opens the file anew, so that nothing holds a
 lock, and nothing that is open has to travel. Remote files are kept open, because opening one takes several requests.
+Chunks that we know how to decompress are read past HDF5 (see `chunk_bytes`), because it lets one thread work at a time.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import EmioError, MissingFileError, StorageError, TruncatedError
+from .chunk_bytes import TABLES, ChunkBytes, UnknownBytes, fetched
 from .chunking import CHUNKS_PER_CORE, COPY_BYTES, SMALLEST_BYTES, cores
-from .files import filesystem, is_remote
+from .files import filesystem, is_remote, local_stamp
+from .frames import convert
 from .pixels import READ_BYTES, Box, Pixels, count_of
+from .storage import Storage
 
 THIN = 8
 """Chunks that are thinner than this along the last axis are read one by one: HDF5 would put a box of many of them
 together element by element."""
+
+MUCH_BYTES = 4 << 20
+"""Only reads of so many bytes have HDF5 asked where all the chunks are."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,8 @@ class ChunkedDataset(Pixels):
         State of the file when it was opened.
     target
         Bytes that chunks should have; default: the rule of the engine.
+    filters
+        Those of the chunks, if they can be read without HDF5; else `None`.
     """
 
     path: str
@@ -149,6 +158,7 @@ class ChunkedDataset(Pixels):
     opening: Opening = field(default_factory=Opening)
     stamp: object = None
     target: int | None = None
+    filters: tuple[int, ...] | None = None
     shape: tuple[int, ...] = field(init=False)
     dtype: np.dtype = field(init=False)
 
@@ -171,49 +181,88 @@ class ChunkedDataset(Pixels):
 
     def read_many(self, reads: Any) -> None:
         """Read several boxes with the file opened once."""
+        wanted = [(box, out) for box, out in reads if out.size]
         try:
-            with self.opening.open(self.path, self.stamp) as file:
-                dataset = file[self.dataset]
-                if dataset.shape != self.stored_shape and not self._has_grown(dataset.shape):
-                    raise StorageError(f"{self.path}: {self.dataset} has changed its shape to {dataset.shape}")
-                for box, out in reads:
-                    if out.size:
+            if self.filters is None or not self._read_chunks(wanted, self.filters):
+                with self._opened() as dataset:
+                    for box, out in wanted:
                         self._read(dataset, box, out)
         except EmioError:
             raise
         except (OSError, KeyError, RuntimeError) as error:
             raise StorageError(f"{self.path}: {self.dataset} cannot be read at {_text(reads)}: {error}") from error
 
+    def _read_chunks(self, reads: Sequence[tuple[Box, np.ndarray]], filters: tuple[int, ...]) -> bool:
+        """Read boxes past HDF5, all bytes fetched at once; whether that was possible, and worth it."""
+        remote = is_remote(self.path)
+        if not remote and local_stamp(self.path) != self.stamp:
+            return False  # HDF5 knows better than we where things are now
+        much = sum(out.nbytes for _, out in reads) >= MUCH_BYTES
+        table = TABLES.get((self.path, self.stamp, self.dataset), self._opened if much else None)
+        if table is None:
+            return False
+        parts = [table.parts(self._stored(box)) for box, _ in reads]
+        storage = Storage("remote", self.opening.options) if remote else Storage()
+        chunks = iter(fetched(self.path, [part for some in parts for part in some], storage))
+        chunk = ChunkBytes(self.natural, self.stored, filters)
+        try:
+            for (box, out), some in zip(reads, parts, strict=True):
+                target = out.transpose(self._back)
+                for part in some:
+                    if part.start < 0:
+                        target[part.place] = self._pixels(table.blank.astype(self.stored), box)
+                    else:
+                        elements = chunk.elements(next(chunks), part.skipped)[part.within]
+                        convert(self._pixels(elements, box), target[part.place])
+        except UnknownBytes:
+            return False
+        return True
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the dataset, as it was when it was found."""
+        with self.opening.open(self.path, self.stamp) as file:
+            dataset = file[self.dataset]
+            if dataset.shape != self.stored_shape and not self._has_grown(dataset.shape):
+                raise StorageError(f"{self.path}: {self.dataset} has changed its shape to {dataset.shape}")
+            yield dataset
+
     def _has_grown(self, now: tuple[int, ...]) -> bool:
         return len(now) == len(self.stored_shape) and all(n >= m for n, m in zip(now, self.stored_shape, strict=True))
 
+    @functools.cached_property
+    def _back(self) -> tuple[int, ...]:
+        """Axis of the pixels as they are handed out, for each stored axis."""
+        return tuple(int(k) for k in np.argsort(self.order))
+
+    def _stored(self, box: Box) -> list[slice]:
+        """Box of a dataset in its own order of axes, without that of the members of an element."""
+        return [box[k] for k in self._back[: len(self.stored_shape)]]
+
     def _read(self, dataset: Any, box: Box, out: np.ndarray) -> None:
-        back = tuple(int(k) for k in np.argsort(self.order))
-        stored_box = [box[k] for k in back]
-        target = out.transpose(back)
-        depth = len(self.stored_shape)
-        last = depth - 1
+        """Let HDF5 read a box."""
+        stored_box, target = self._stored(box), out.transpose(self._back)
+        last = len(stored_box) - 1
         thin = self.natural[last]
-        if depth > 1 and thin < THIN and count_of(stored_box[last]) > thin:
+        if last > 0 and thin < THIN and count_of(stored_box[last]) > thin:
             cut, step = stored_box[last], stored_box[last].step
             for at in range(0, count_of(cut), max(1, thin // step)):
                 first = cut.start + at * step
                 some = range(first, cut.stop, step)[: max(1, thin // step)]
-                piece = [*stored_box[:last], slice(some[0], some[-1] + 1, step), *stored_box[last + 1 :]]
+                piece = (*stored_box[:last], slice(some[0], some[-1] + 1, step))
                 place = (slice(None),) * last + (slice(at, at + len(some)),)
-                target[place] = self._elements(dataset, piece)
+                target[place] = self._pixels(dataset[piece], box)
             return
-        target[...] = self._elements(dataset, stored_box)
+        target[...] = self._pixels(dataset[tuple(stored_box)], box)
 
-    def _elements(self, dataset: Any, box: list[slice]) -> np.ndarray:
-        depth = len(self.stored_shape)
-        values = dataset[tuple(box[:depth])]
+    def _pixels(self, values: np.ndarray, box: Box) -> np.ndarray:
+        """Pixels of elements, and of those the members that a box wants."""
         if self.view is None:
             return values
         members = np.ascontiguousarray(values).view(self.view)
         if self.members == 1:
-            return members
-        return members.reshape(*values.shape, self.members)[..., box[depth]]
+            return members.reshape(values.shape)
+        return members.reshape(*values.shape, self.members)[..., box[self._back[-1]]]
 
     def chunks(self) -> tuple[int, ...]:
         """Whole frames, and whole chunks of the file."""
