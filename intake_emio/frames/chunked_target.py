@@ -62,7 +62,7 @@ class NewStore:
             if key in self._held:
                 self._put([key])
 
-    def target(self, path: str, *, plain: bool, blank: bool = False) -> ChunkTarget:
+    def target(self, path: str, *, plain: bool) -> ChunkTarget:
         """Return an array of the store, to write pixels to.
 
         Parameters
@@ -71,10 +71,8 @@ class NewStore:
             Of the array.
         plain
             Whether chunks are stored as they are in memory: not compressed, and not in shards.
-        blank
-            Whether chunks that hold the fill value only are written, too.
         """
-        return ChunkTarget(self.uri, path, plain and not is_remote(self.uri), self.options, blank)
+        return ChunkTarget(self.uri, path, plain and not is_remote(self.uri), self.options)
 
     def _put(self, keys: list[str]) -> None:
         content = {key: self._held[key].to_bytes() for key in keys}
@@ -100,8 +98,6 @@ class ChunkTarget:
         Whether chunks are local files that hold the pixels as they are in memory.
     options
         For fsspec.
-    blank
-        Whether chunks that hold the fill value only are written, too.
     token
         Tells it from others of the same name, before or after.
     """
@@ -110,7 +106,6 @@ class ChunkTarget:
     path: str
     plain: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    blank: bool = False
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def __setitem__(self, box: Box, block: np.ndarray) -> None:
@@ -134,7 +129,8 @@ def _opened(target: ChunkTarget, process: int) -> Any:
     where: Any = LocalStore(target.uri)
     if is_remote(target.uri):
         where = FsspecStore.from_url(target.uri, storage_options=dict(target.options) or None)
-    return zarr.open_array(where, path=target.path, mode="r+").with_config({"write_empty_chunks": target.blank})
+    array = zarr.open_array(where, path=target.path, mode="r+")
+    return array.with_config({"write_empty_chunks": True})  # to look for blank ones takes longer than to write them
 
 
 def _filled(chunk: np.ndarray, array: Any) -> np.ndarray:

@@ -449,7 +449,7 @@ class Corrected(Pixels):
                     rows[blank[run.place].reshape(-1)] = 0
                 yield Stream(run.place, run.shape, scratch.view("u1"), 0, size * self.dtype.itemsize)
 
-    def sum_frames(self, points: Box) -> np.ndarray | None:
+    def sum_frames(self, points: Box, columns: slice | None = None) -> np.ndarray | None:
         """Sum over frames, which is corrected once, in double precision; corrections are linear."""
         region = self._region(frame_box(self))
         if self.dtype.kind == "c" or not region.is_linear:

@@ -103,6 +103,10 @@ class Strip:
         gaps = np.array(self.gaps, "i8").reshape(-1, 2)
         return gaps, np.concatenate([[0], np.cumsum(gaps[:, 1])])
 
+    def columns(self, width: int) -> tuple[int, int]:
+        """First and last column (excluded) of the frame that tiles so wide cover."""
+        return int(self._places[:, 1].min()), int(self._places[:, 1].max()) + width
+
     def stored(self, tiles: np.ndarray) -> np.ndarray:
         """Places of tiles in the file, as it has gaps; -1: not there.
 
@@ -278,16 +282,27 @@ class Mosaic(Pixels):
 
     # Reductions: tile by tile across frames, so that sums stay in the cache ------------------------------------------
 
-    def sum_frames(self, points: Box) -> np.ndarray:
+    @property
+    def column_parts(self) -> tuple[int, ...]:
+        """Columns that a file holds on its own."""
+        spans = sorted({strip.columns(self.tile_shape[1]) for strip in self.strips})
+        borders = [0, *(stop for _, stop in spans)]
+        if borders[:-1] != [start for start, _ in spans] or borders[-1] != self.frame_shape[1]:
+            return ()
+        return tuple(stop - start for start, stop in spans)
+
+    def sum_frames(self, points: Box, columns: slice | None = None) -> np.ndarray:
         """Sum over points, 64 bits, or 32 if that is enough."""
         few = math.prod(map(count_of, points)) <= MOST_IN_32_BITS
-        total = np.zeros(self.frame_shape, "u4" if few else "u8")
-        rows, columns = self.tile_shape
-        part = np.empty(rows * columns, total.dtype)
-        for (top, left), _, data, starts in self._across(points):
+        wanted = columns or slice(0, self.frame_shape[1])
+        strips = [s for s in self.strips if columns is None or s.columns(self.tile_shape[1])[0] == wanted.start]
+        total = np.zeros((self.frame_shape[0], wanted.stop - wanted.start), "u4" if few else "u8")
+        rows, width = self.tile_shape
+        part = np.empty(rows * width, total.dtype)
+        for (top, left), _, data, starts in self._across(points, strips):
             part[:] = 0
             self.decoder.sum(data, starts, part)
-            total[top : top + rows, left : left + columns] += part.reshape(rows, columns)
+            total[top : top + rows, left - wanted.start : left - wanted.start + width] += part.reshape(rows, width)
         return total
 
     def total_frames(self, points: Box) -> np.ndarray:
@@ -313,8 +328,10 @@ class Mosaic(Pixels):
             dots[members] += part
         return dots.reshape(*shape, len(masks))
 
-    def _across(self, points: Box) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]:
-        """Go through all tiles of a box of points, one place of the frame after the other.
+    def _across(
+        self, points: Box, strips: Sequence[Strip] | None = None
+    ) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]:
+        """Go through all tiles of a box of points, or those of some strips, one place of the frame after the other.
 
         Yields
         ------
@@ -328,7 +345,7 @@ class Mosaic(Pixels):
         frames = self.navigation.part(points).frames().reshape(-1)
         order = np.argsort(frames, kind="stable")
         order = order[(frames[order] >= 0) & (frames[order] < self.count)]
-        for strip in self.strips:
+        for strip in self.strips if strips is None else strips:
             depth = len(strip.corners)
             at_a_time = max(1, FETCH_BYTES // (depth * self.tile_stride))
             for at in range(0, len(order), at_a_time):

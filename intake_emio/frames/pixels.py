@@ -46,9 +46,17 @@ class Pixels(abc.ABC):
         for box, out in reads:
             self.read(box, out)
 
-    def sum_frames(self, points: Box) -> np.ndarray | None:
-        """Sum over a box of points, 64 bits; `None`: no better way than to read the frames."""
+    def sum_frames(self, points: Box, columns: slice | None = None) -> np.ndarray | None:
+        """Sum over a box of points, 32 or 64 bits; `None`: no better way than to read the frames.
+
+        With `columns`, one of the `column_parts`, only of that part of the frames.
+        """
         return None
+
+    @property
+    def column_parts(self) -> tuple[int, ...]:
+        """Widths of the parts of a frame that can be summed on their own, at no cost; empty if there are none."""
+        return ()
 
     def total_frames(self, points: Box) -> np.ndarray | None:
         """Sum of each frame of a box of points, 64 bits; `None` as in `sum_frames`."""

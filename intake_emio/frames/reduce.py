@@ -160,7 +160,7 @@ def _partial_type(dtype: np.dtype, count: int) -> np.dtype:
     return np.dtype("i4" if dtype.kind == "i" else "u4") if fits else sum_type(dtype)
 
 
-def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray:
+def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False, columns: slice | None = None) -> np.ndarray:
     """Sum over all points of a box: one frame, 64 bits, or 32 if that is enough.
 
     Parameters
@@ -169,8 +169,10 @@ def sum_of_frames(pixels: Pixels, box: Box, counted: bool = False) -> np.ndarray
         What to sum.
     counted
         Skip what is not a number, and count the rest: the result has a last axis of sum and count.
+    columns
+        One of the pixels' `column_parts`, if only that is wanted.
     """
-    total = pixels.sum_frames(box)
+    total = pixels.sum_frames(box, columns)
     if total is None and (moved := as_stored(pixels)) is not None:
         plain, order = moved
         total = _sum_of_streams(plain, box)
@@ -382,23 +384,33 @@ class ChunkSums(Reduction):
         most = math.prod(max(sizes, default=0) for sizes in self.chunks_along)
         object.__setattr__(self, "dtype", _partial_type(self.inner.dtype, most))
 
+    @property
+    def chunk_shape(self) -> tuple[tuple[int, ...], ...]:
+        """Chunks of the sums: each is a task."""
+        frame = [(n,) for n in self.shape[len(self.chunks_along) :]]
+        if self.inner.column_parts and not self.counted:
+            frame[-1] = self.inner.column_parts
+        return (*((1,) * len(sizes) for sizes in self.chunks_along), *frame)
+
     def read(self, box: Box, out: np.ndarray | None = None) -> np.ndarray:
         """Sums of some chunks."""
         depth = len(self.chunks_along)
+        columns, within = None, box[depth:]
+        if not self.counted and (within[-1].start, count_of(within[-1])) in _spans(self.inner.column_parts):
+            columns, within = within[-1], (*within[:-1], slice(None))
         counts = tuple(map(count_of, box[:depth]))
-        if math.prod(counts) == 1:
-            return self._sum([cut.start for cut in box[:depth]])[(None,) * depth + box[depth:]]
-        sums = np.empty((*counts, *self.shape[depth:]), self.dtype)
+        sums = np.empty((*counts, *map(count_of, box[depth:])), self.dtype) if math.prod(counts) > 1 else None
         for place in np.ndindex(counts):
-            sums[place] = self._sum([cut.start + k * cut.step for cut, k in zip(box[:depth], place, strict=True)])
-        return sums[(slice(None),) * depth + box[depth:]]
-
-    def _sum(self, chunk: Sequence[int]) -> np.ndarray:
-        """Sum of one chunk."""
-        points = tuple(
-            slice(sum(sizes[:k]), sum(sizes[: k + 1]), 1) for sizes, k in zip(self.chunks_along, chunk, strict=True)
-        )
-        return sum_of_frames(self.inner, points, self.counted).astype(self.dtype, copy=False)
+            chunk = [cut.start + k * cut.step for cut, k in zip(box[:depth], place, strict=True)]
+            points = tuple(
+                slice(sum(sizes[:k]), sum(sizes[: k + 1]), 1) for sizes, k in zip(self.chunks_along, chunk, strict=True)
+            )
+            total = sum_of_frames(self.inner, points, self.counted, columns)[within].astype(self.dtype, copy=False)
+            if sums is None:  # the usual case: nothing is copied
+                return total[(None,) * depth]
+            sums[place] = total
+        assert sums is not None
+        return sums
 
     def token(self) -> object:
         """Inner token and chunks."""
@@ -428,11 +440,11 @@ class FrameMean(Reduction):
         return ("mean", self.inner.token())
 
 
-def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]], apart: bool = False) -> tuple[tuple[int, ...], ...]:
     """Cut anew along the first axis: a reduction walks through chunks anyway, and every task costs a scheduler.
 
     There are as many parts for each core, so that none waits for the others. What cannot be walked through, because a
-    chunk is fetched at once, keeps its chunks.
+    chunk is fetched at once, keeps its chunks. Where parts of the frames are summed `apart`, these are tasks already.
     """
     cuts = tuple(tuple(sizes) for sizes in chunks)
     tasks = math.prod(map(len, cuts))
@@ -443,8 +455,14 @@ def partitions(pixels: Pixels, chunks: Sequence[tuple[int, ...]]) -> tuple[tuple
     row = frame * math.prod(map(max, cuts[1:]))
     per_core = PARTITIONS_PER_CORE if frame < LARGE_FRAME else 1  # a sum of large frames is itself large
     wanted = max(min(per_core * cores(), -(-tasks // cores()) * cores()), -(-rows * row // PARTITION_BYTES))
-    parts = max(1, min(rows, wanted // across))
+    together = len(pixels.column_parts) if apart and pixels.column_parts else 1
+    parts = max(1, min(rows, wanted // (across * together)))
     return tuple(rows // parts + (k < rows % parts) for k in range(parts)), *cuts[1:]
+
+
+def _spans(widths: Sequence[int]) -> list[tuple[int, int]]:
+    """First column and width of each part."""
+    return [(sum(widths[:k]), width) for k, width in enumerate(widths)]
 
 
 def lazy_totals(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
@@ -462,9 +480,9 @@ def lazy_sum(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = 
     """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums."""
     import dask.array as da
 
-    sums = ChunkSums(pixels, chunks_along=partitions(pixels, chunks), counted=counted)
+    sums = ChunkSums(pixels, chunks_along=partitions(pixels, chunks, apart=not counted), counted=counted)
     depth, dtype = len(chunks), sum_type(pixels.dtype)
-    partial = lazy(sums, (1,) * depth + sums.shape[depth:])
+    partial = lazy(sums, sums.chunk_shape)
     return da.reduction(
         partial,
         chunk=_as_it_is,
