@@ -471,7 +471,7 @@ def test_what_is_no_store_is_refused(tmp_path):
         emio.imload(tmp_path / "empty.zarr")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").write_text("a")
-    with pytest.raises(StorageError, match="folder"):
+    with pytest.raises(EmioError, match="folder"):
         emio.imload(tmp_path / "other")
     (tmp_path / "plain.zarr").write_bytes(b"not a folder")
     with pytest.raises(EmioError, match=r"plain\.zarr"):

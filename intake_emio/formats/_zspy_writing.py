@@ -129,7 +129,7 @@ def _write_new(store: NewStore, signal: Signal, layout: Mapping[str, Any]) -> No
     _write_members(experiment, signal.tree)
     store.lay_out()
     plain = layout.keys() == {"chunks", "compressors"} and layout["compressors"] is None
-    write_chunks(signal.pixels, store.target(data.path, plain=plain, blank=True), data.chunks)
+    write_chunks(signal.pixels, store.target(data.path, plain=plain), data.chunks)
     store.finish()
 
 
