@@ -46,7 +46,7 @@ def main() -> None:
     try:
         app(prog_name="emio")
     except EmioError as error:
-        sys.exit(f"emio: {error}")
+        sys.exit(f"emio: {error}".replace("pass overwrite=True", "pass --overwrite"))
     except OSError as error:
         sys.exit(f"emio: {error.filename}: {error.strerror}" if error.filename else f"emio: {error}")
 
