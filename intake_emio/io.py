@@ -111,7 +111,8 @@ def imsave(
     image
         `xarray.Dataset`, `xarray.DataArray`, NumPy or dask array, or an intake source. It is not changed.
     uri
-        Where to. The extension names the format, ``.zarr``, ``.npy`` or ``.blo``; without one ``.zarr`` is appended.
+        Where to, a path or fsspec URL. The extension names the format: ``.zarr .ome.zarr .zspy .h5 .nc .hspy .tif
+        .ome.tif .npy .mrc .blo``; without one ``.zarr`` is appended.
     compress
         `None`: as usual for the format; `True`: more; `False`: not at all.
     partition
@@ -130,7 +131,7 @@ def imsave(
     -------
     list of str
         What was written, in order. Formats with one variable per file make several files of a Dataset of several
-        variables: ``scan.var_image.npy``, ``scan.var_navigator.npy``.
+        variables: ``scan.var_image.npy``, ``scan.var_navigator.npy``. So do formats that cannot hold all axes.
 
     Raises
     ------
@@ -150,6 +151,9 @@ def imsave(
     >>> folder = tempfile.mkdtemp()
     >>> [os.path.basename(p) for p in imsave(np.eye(3), os.path.join(folder, "eye.npy"))]
     ['eye.npy']
+    >>> movie = np.zeros((2, 3, 4, 4))
+    >>> [os.path.basename(p) for p in imsave(movie, os.path.join(folder, "movie.tif"), partition="zyx")]
+    ['movie.c_0.tif', 'movie.c_1.tif']
     """
     from .saving import save
 
