@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import os
 import re
@@ -24,7 +25,7 @@ from .folders import Folder, Stamp, in_words
 if TYPE_CHECKING:
     from ..source import ImageSource
 
-THREADS = min(32, 4 * (os.cpu_count() or 1))
+THREADS = 16
 WAITING = 4 * THREADS
 """Runs that are handed to threads at a time: more would only take memory."""
 TOGETHER = 32
@@ -32,9 +33,9 @@ LONGEST_TEXT = 200
 LONGEST_LIST = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dataset:
-    """An image in one or several files.
+    """An image in one or several files; kept small, because there may be a hundred thousand.
 
     Parameters
     ----------
@@ -54,8 +55,8 @@ class Dataset:
         Names of other files that begin as this one, which may be about it.
     count
         How many files there are, if the image is a folder.
-    facts
-        What is known without pixels, in JSON types.
+    packed
+        What is known without pixels, as JSON.
     """
 
     uri: str
@@ -66,10 +67,15 @@ class Dataset:
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     count: int = 0
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    packed: str = "{}"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known without pixels, in JSON types."""
+        return json.loads(self.packed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A file that is no data set, and why.
 
@@ -248,15 +254,17 @@ def _common(extension: str) -> bool:
 
 
 def _described(source: ImageSource, entry: Format, folder: Folder, place: str) -> Dataset:
-    facts = facts_of(source)
+    packed = json.dumps(facts_of(source), ensure_ascii=False)
     if folder.is_image:
         whole = frozenset([source.uri])
-        count = len(folder.stamps)
-        return Dataset(source.uri, place, entry.name, whole, whole, folder.stamps_of(whole), count=count, facts=facts)
+        return Dataset(
+            source.uri, place, entry.name, whole, whole, folder.stamps_of(whole), (), len(folder.stamps), packed
+        )
     pixels = frozenset(folder.own_name(uri) for uri in source.image.files) or frozenset([source.uri])
-    files = pixels | {folder.own_name(uri) for uri in source.all_files}
+    files = pixels.union(folder.own_name(uri) for uri in source.all_files)
+    files = pixels if files == pixels else files
     beside = folder.beginning_like(os.path.basename(source.uri))
-    return Dataset(source.uri, place, entry.name, pixels, files, folder.stamps_of(files), beside, len(files), facts)
+    return Dataset(source.uri, place, entry.name, pixels, files, folder.stamps_of(files), beside, len(files), packed)
 
 
 def facts_of(source: ImageSource) -> dict[str, Any]:

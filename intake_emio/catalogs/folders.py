@@ -33,6 +33,8 @@ class Stamp(NamedTuple):
         match self.mark:
             case int():
                 time = datetime.fromtimestamp(self.mark // 10**9, UTC)
+            case float():
+                time = datetime.fromtimestamp(self.mark, UTC)
             case datetime():
                 time = self.mark.astimezone(UTC)
             case str() if DATE.match(self.mark):
@@ -73,7 +75,8 @@ class Folder:
 
     @cached_property
     def _names_digest(self) -> str:
-        return hashlib.sha256("\0".join(self.names).encode("utf-8", "surrogatepass")).hexdigest()
+        names = [name for name in self.names if not name.endswith((".yml", ".yaml"))]  # catalogs say nothing of files
+        return hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
 
     def state_of(self, name: str) -> str:
         """Return a text that changes when a file does, or when others in here come or go."""

@@ -52,7 +52,7 @@ class Listed:
 
     def entry(self, base: str | None, storage_options: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entry for a catalog in a folder."""
-        former = None if self.known is None else replace(self.known, entry=self.known.moved(base))
+        former = None if self.known is None else Known.of(self.known.name, self.known.moved(base), self.known.base)
         if self.dataset is None:
             assert former is not None
             return dict(former.entry)
@@ -101,7 +101,7 @@ def _as_opened_there(dataset: Dataset, known: Known, survey: Survey) -> Dataset:
     folder = folder_of(uri, relative(uri, survey.root.uri) or "", survey.root.storage_options)
     answer = look(folder, uri.rpartition("/")[2], {**named, **settings})
     if isinstance(answer, Dataset):
-        return replace(dataset, facts=answer.facts)
+        return replace(dataset, packed=answer.packed)
     survey.report.notes.append(f"entry {known.name} cannot be opened with its arguments: {answer.reason}")
     return dataset
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,30 +13,40 @@ from ..replacing import exists
 from .entries import FACTS, digest, state_of, unescaped, uri_in, uri_out, written
 from .folders import Folder
 from .numbering import expanded
-from .reading import read_catalog, sources_of
+from .reading import read_catalog
 from .writing import base_of
 
 GENERATED = {"description", "driver", "args", "metadata"}
 """Keys of an entry that we write; others are somebody's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """An entry of a catalog made before.
+    """An entry of a catalog made before; kept small, because there may be a hundred thousand.
 
     Parameters
     ----------
     name
         Under which it is listed.
-    entry
-        As it is written.
+    packed
+        The entry as it is written, pickled.
     base
         Folder of its catalog.
     """
 
     name: str
-    entry: Mapping[str, Any]
+    packed: bytes
     base: str
+
+    @classmethod
+    def of(cls, name: str, entry: Mapping[str, Any], base: str) -> Known:
+        """Keep an entry."""
+        return cls(name, pickle.dumps(dict(entry)), base)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The entry as it is written."""
+        return pickle.loads(self.packed)  # nobody else has had it
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -207,9 +218,9 @@ def read_former(target: str, storage_options: Mapping[str, Any] | None = None) -
         base = base_of(name)
         if base is None or base in contents or not exists(name, storage_options):
             continue
-        content = read_catalog(name, storage_options)
-        entries = [Known(key, entry, base) for key, entry in sources_of(content, name).items()]
-        contents[base] = {key: value for key, value in content.items() if key != "sources"}
+        catalog = read_catalog(name, storage_options)
+        entries = [Known.of(key, entry, base) for key, entry in catalog.entries()]
+        contents[base] = catalog.content
         known += entries
         waiting += [one.uri for one in entries if one.is_catalog and one.record and one.uri is not None]
     return Former(known, contents)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ..arguments import plain
 from ..formats import find
+from ..frames.files import is_remote
 from .crawl import Dataset
 from .entries import FACTS, cleaned, description_of, digest, record_of, relative
 
@@ -47,8 +50,8 @@ def catalog_of(datasets: Mapping[str, Dataset], base: str | None, storage_option
         "aliases": {name: name for name in entries},
         "metadata": {},
         "user_parameters": {},
-        "entries": entries,
-        "data": data,
+        "entries": iter(entries.items()),
+        "data": iter(data.items()),
     }
 
 
@@ -61,7 +64,11 @@ def _classes(format_name: str) -> tuple[str, str]:
 
 def _url(uri: str, base: str | None) -> str:
     found = relative(uri, base)
-    return _literal(uri) if found is None else "{CATALOG_DIR}/" + _literal(found)
+    if found is None:
+        return _literal(uri)
+    if not is_remote(uri):  # CATALOG_DIR is a file:// URL, in which these characters have a meaning
+        found = re.sub("[%#?]", lambda one: quote(one[0]), found)
+    return "{CATALOG_DIR}/" + _literal(found)
 
 
 def _literal(value: Any) -> Any:

@@ -61,8 +61,10 @@ def to_yaml(content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _dumped(name: str, value: Any) -> str:
+    """Return a name and its value; alone, a mapping of scalars would take one line, and not continue the catalog."""
+    style = None if isinstance(value, Mapping | list) else False
     return yaml.dump(
-        {name: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=WIDTH
+        {name: value}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=style, width=WIDTH
     )
 
 
