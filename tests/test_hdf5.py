@@ -25,6 +25,7 @@ from intake_emio.formats.hdf5 import HDF5Source
 from intake_emio.frames.frames import Frames
 
 from .encoders.hdf5 import (
+    add_velox_stream,
     write_dectris,
     write_emdfile,
     write_hspy,
@@ -651,6 +652,104 @@ def test_velox_spectra_and_what_is_not_there(h5):
         emio.imload(h5, select_type="images")
 
 
+EDS = {
+    **VELOX,
+    "BinaryResult": {**VELOX["BinaryResult"], "Detector": "SuperX1"},
+    "Detectors": {"Detector-3": {"DetectorName": "SuperX1", "Dispersion": "10", "OffsetEnergy": "-250"}},
+    "Scan": {"FrameTime": "0.5"},
+}
+NEXT = 65535
+
+
+def write_eds(path, streams, width, height, metadata=EDS, frames=1):
+    write_velox(path)
+    for events in streams:
+        add_velox_stream(path, events, width, height, 12, metadata, frames)
+    return path
+
+
+def test_eds_events_become_spectra(h5):
+    ds = emio.imload(write_eds(h5, [[5, 5, NEXT, 7]], width=2, height=1))
+    assert ds.image.dims == ("y", "x", "c")
+    assert ds.image.dtype == np.uint16
+    expected = np.zeros((1, 2, 12))
+    expected[0, 0, 5], expected[0, 1, 7] = 2, 1
+    assert_array_equal(ds.image, expected)
+    assert ds.c.values.tolist() == [-250 + 10 * k for k in range(12)]
+    assert ds.c.attrs["units"] == "eV"
+    assert_allclose(ds.x, -1 + 0.2 * np.arange(2))
+    assert ds.attrs["acquisition"]["detector"] == "SuperX1"
+
+
+def random_events(rng, rows, columns, frames, final):
+    """Events of a stream, and how often each channel counted in each pixel of each frame."""
+    counts = rng.poisson(0.7, (frames, rows, columns, 12))
+    events = [[*np.repeat(np.arange(12), pixel), NEXT] for pixel in counts.reshape(-1, 12)]
+    stream = np.concatenate(events)
+    return stream if final else stream[:-1], counts
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_frames_and_detectors_of_eds_are_added_up_or_not(h5, final):
+    rng = np.random.default_rng(0)
+    (one, first), (two, second) = (random_events(rng, 5, 4, 3, final) for _ in range(2))
+    write_eds(h5, [one, two], width=4, height=5, frames=3)
+    together = first + second
+    assert_array_equal(emio.imload(h5).image, together.sum(0))
+    image = emio.imload(h5, sum_frames=False, chunks={"y": 2}).image
+    assert image.dims == ("t", "y", "x", "c")
+    assert image.t.values.tolist() == [0, 0.5, 1]
+    assert_array_equal(image, together)
+    assert_array_equal(image[1, 1:5:2, ::3, 2:], together[1, 1:5:2, ::3, 2:])
+    assert_array_equal(emio.imload(h5, first_frame=1, last_frame=2).image, together[1])
+    assert_array_equal(emio.imload(h5, first_frame=1, sum_frames=False).t, [0.5, 1])
+    ds = emio.imload(h5, sum_EDS_detectors=False)
+    assert_array_equal(ds.image, first.sum(0))
+    other = emio.imload(h5, sum_EDS_detectors=False, ds_path=ds.attrs["metadata"]["datasets"][1]["path"])
+    assert_array_equal(other.image, second.sum(0))
+    rebinned = emio.imload(h5, rebin_energy=4).image
+    assert_array_equal(rebinned, together.sum(0).reshape(5, 4, 3, 4).sum(-1))
+    assert rebinned.c.values.tolist() == [-235, -195, -155]  # centres
+    with dask.config.set(scheduler="processes", num_workers=2):
+        assert_array_equal(emio.imload(h5, chunks={"y": 3}).image.compute(), together.sum(0))
+
+
+def test_eds_of_a_part_of_the_field_has_the_shape_of_the_part(h5):
+    stream, counts = random_events(np.random.default_rng(0), 2, 4, 1, False)
+    area = {"left": "0.25", "right": "0.5", "top": "0.5", "bottom": "0.625"}
+    write_eds(h5, [stream], width=16, height=16, metadata={**EDS, "Scan": {"ScanArea": area}})
+    assert_array_equal(emio.imload(h5).image, counts[0])
+
+
+def test_eds_scans_that_were_aborted_are_blank_at_the_end(h5):
+    write_eds(h5, [[3, NEXT, 4, NEXT, 5]], width=2, height=3)
+    image = emio.imload(h5).image.values
+    assert (image[0, 0, 3], image[0, 1, 4], image[1, 0, 5], image.sum()) == (1, 1, 1, 3)
+
+
+def test_eds_arguments_that_do_not_fit_are_refused(h5):
+    write_eds(h5, [[5] * 300 + [NEXT, 7]], width=2, height=1, frames=2)
+    with pytest.raises(ArgumentError, match="rebin_energy=5 does not divide 12 channels"):
+        emio.imload(h5, rebin_energy=5)
+    with pytest.raises(ArgumentError, match=r"first_frame=2 and last_frame=2 do not fit 2 frames"):
+        emio.imload(h5, first_frame=2)
+    with pytest.raises(ArgumentError, match="SI_dtype must be a type of numbers"):
+        emio.imload(h5, SI_dtype="text")
+    with pytest.raises(StorageError, match='300 counts, more than uint8 can hold: pass SI_dtype="uint32"'):
+        emio.imload(h5, SI_dtype="u1", chunks=None)
+    assert emio.imload(h5, SI_dtype="f4").image.values[0, 0, 5] == 300
+
+
+def test_damaged_eds_streams_are_errors(h5):
+    write_eds(h5, [[5, 12, NEXT, 7]], width=2, height=1)
+    with pytest.raises(StorageError, match="an event of channel 12, and there are 12"):
+        emio.imload(h5, chunks=None)
+    write_velox(h5, [(counts(4, 5, 1), VELOX)])
+    add_velox_stream(h5, [1, 2], 0, 10**9, 12, EDS)
+    with pytest.warns(EmioWarning, match="does not say how it was scanned"):
+        assert emio.imload(h5).image.dims == ("y", "x")
+
+
 # NeXus ---------------------------------------------------------------------------------------------------------------
 
 
@@ -821,6 +920,11 @@ def test_every_array_of_real_velox_files(real_files, archive, tmp_path):
             if image.dims == ("t", "y", "x"):  # other software shows one frame of a stack
                 found |= {digest(frame) for frame in image.values} & set(known)
                 continue
+            if image.shape == (16, 20, 4096):  # other software takes the whole field's shape, and fills it up
+                field = np.zeros((128 * 128, 4096), image.dtype)
+                field[: 16 * 20] = image.values.reshape(-1, 4096)
+                found |= {digest(field)} & set(known)
+                continue
             signal = known[digest(image.values)]
             found.add(signal["sha256"])
             assert list(image.shape) == signal["shape"]
@@ -830,5 +934,4 @@ def test_every_array_of_real_velox_files(real_files, archive, tmp_path):
                     assert image[dim].attrs.get("units", "") == unit
                     assert float(image[dim][0]) == pytest.approx(offset, rel=1e-6, abs=1e-9)
                     assert float(image[dim][1] - image[dim][0]) == pytest.approx(step, rel=1e-6)
-        missing = [s for s in signals if s["sha256"] not in found]
-        assert all(s["title"] == "EDS" and len(s["shape"]) == 3 for s in missing)  # streams are not decoded
+        assert found == set(known)

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..axes import Calibration, Labels, Scale, default_axes
 from ..errors import ArgumentError
+from ..frames.events import EventScan
 from ..image import Variable
 from ..record import Record
 from . import _hyperspy
@@ -58,6 +59,8 @@ class Array:
         Our own account of the image, if we have written the file.
     beside
         What comes with the image, if the file is one of named variables.
+    events
+        How pixels are counted, if `place` and `further` are streams of events.
     """
 
     place: Place
@@ -75,15 +78,18 @@ class Array:
     frames: tuple[int, ...] | None = None
     record: Record | None = None
     beside: Beside | None = None
+    events: EventScan | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the dataset."""
-        return tuple(self.place.thing.shape)
+        return tuple(self.place.thing.shape) if self.events is None else self.events.shape
 
     @property
     def dtype(self) -> np.dtype:
         """Type of the elements; records of colours are left together."""
+        if self.events is not None:
+            return self.events.dtype
         stored, view = element(self.place.thing) or (self.place.thing.dtype, None)
         return view if view is not None and view.kind in "bc" else stored
 

@@ -1,17 +1,20 @@
-"""Velox files (.emd of Thermo Fisher): images, spectra and EELS spectrum images with their metadata as JSON."""
+"""Velox files (.emd of Thermo Fisher): images, spectra, and spectrum images of EELS and EDS; metadata are JSON."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
+
 from ..axes import Calibration, Scale
-from ..errors import EmioWarning, HeaderError
+from ..errors import ArgumentError, EmioWarning, HeaderError
+from ..frames.events import EventScan
 from ._hdf5_files import Place, Tree, number, text
 from ._hdf5_layouts import Array, is_pixels, small
 
@@ -20,8 +23,22 @@ UNITS = {"m": (1e9, "nm"), "1/m": (1e-9, "1/nm"), "rad": (1e3, "mrad")}
 KINDS = {
     "images": ("Image",),
     "single_spectrum": ("Spectrum",),
-    "spectrum_image": ("EelsSpectrumImage",),
+    "spectrum_image": ("EelsSpectrumImage", "SpectrumStream"),
 }
+MOST_CHANNELS = MOST_PIXELS = 65535
+MOST_FRAMES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Counting:
+    """How the events of EDS detectors are to be counted; see `HDF5Source`."""
+
+    first_frame: int = 0
+    last_frame: int | None = None
+    sum_frames: bool = True
+    sum_detectors: bool = True
+    rebinned: int = 1
+    dtype: np.dtype | None = None
 
 
 def is_velox(tree: Tree) -> bool:
@@ -30,8 +47,8 @@ def is_velox(tree: Tree) -> bool:
     return isinstance(version, Mapping) and version.get("format") in ("Velox", "DevelopersKit")
 
 
-def velox(tree: Tree, select_type: str | None) -> list[Array]:
-    """Arrays of a Velox file: EELS spectrum images, then images, the largest first, then spectra.
+def velox(tree: Tree, select_type: str | None, counting: Counting) -> list[Array]:
+    """Arrays of a Velox file: spectrum images of EELS, of EDS, then images, the largest first, then spectra.
 
     Raises
     ------
@@ -44,8 +61,10 @@ def velox(tree: Tree, select_type: str | None) -> list[Array]:
     titles = _titles(tree)
     place_of_map = _map_calibration(tree)
     arrays: list[tuple[int, Array]] = []
+    if select_type in (None, "spectrum_image"):
+        arrays += [(0, array) for array in _eds(tree, counting)]
     readers = {"EelsSpectrumImage": _eels, "Image": _image, "Spectrum": _spectrum}
-    for rank, (kind, reader) in enumerate(readers.items()):
+    for rank, (kind, reader) in zip((-1, 1, 2), readers.items(), strict=True):
         if select_type is not None and kind not in KINDS[select_type]:
             continue
         group = tree.get(f"Data/{kind}")
@@ -69,7 +88,7 @@ def _why_nothing(tree: Tree, select_type: str | None) -> str:
     stream = tree.get("Data/SpectrumStream")
     if tree.get("Data/SpectrumImage") is not None and (stream is None or not len(stream.thing)):
         return f"no array{wanted}: the file was pruned, its spectrum stream is not there any more; it holds {kinds}"
-    return f"no array{wanted}; it holds {kinds} (streams of EDS counts are not decoded)"
+    return f"no array{wanted}; it holds {kinds}"
 
 
 def _image(tree: Tree, name: str, place: Place, metadata: Any, title: str, of_map: Any) -> Array:
@@ -105,6 +124,90 @@ def _eels(tree: Tree, name: str, place: Place, metadata: Any, title: str, of_map
         calibration["c"] = Scale(step, "eV", origin or 0.0)
     array = _array(name, place, metadata, title or "EELS", axes, order, 1, calibration)
     return replace(array, header={**array.header, "acquisition_metadata": acquired})
+
+
+# Streams of EDS counts ------------------------------------------------------------------------------------------------
+
+
+def _eds(tree: Tree, counting: Counting) -> list[Array]:
+    """Spectrum images of the EDS detectors, added up, or each for itself."""
+    group = tree.get("Data/SpectrumStream")
+    found: list[Array] = []
+    for uid in list(group.thing)[:1000] if group is not None else []:
+        name = f"Data/SpectrumStream/{uid}"
+        place = tree.get(f"{name}/Data")
+        if place is None or not place.is_dataset or place.thing.ndim != 2 or place.thing.dtype != "u2":
+            continue
+        scan = _event_scan(tree, name, counting)
+        if scan is not None:
+            found.append(_counts(tree, name, place, scan))
+    if not counting.sum_detectors or not found:
+        return found
+    alike = [array for array in found if array.events == found[0].events]
+    title = "EDS" if len(alike) > 1 else found[0].title
+    facts = {k: v for k, v in found[0].acquisition.items() if k != "detector" or len(alike) == 1}
+    summed = replace(found[0], title=title, further=tuple(a.place for a in alike[1:]), acquisition=facts)
+    return [summed, *(array for array in found if array not in alike)]
+
+
+def _counts(tree: Tree, name: str, place: Place, scan: EventScan) -> Array:
+    metadata = _metadata(tree, name)
+    calibration = _space(metadata)
+    energy = _energy(metadata)
+    if energy:
+        width = energy.step * scan.rebinned
+        calibration["c"] = Scale(width, energy.units, energy.origin + (width - energy.step) / 2)
+    time = _frame_time(metadata)
+    if time and not scan.summed:
+        calibration["t"] = Scale(time, "s", time * scan.first)
+    axes = "yxc" if scan.summed else "tyxc"
+    array = _array(f"/{name}", place, metadata, _detector(metadata), axes, axes, 1, calibration)
+    return replace(array, events=scan)
+
+
+def _event_scan(tree: Tree, name: str, counting: Counting) -> EventScan | None:
+    """What a stream's settings say of its scan; `None` if they do not."""
+    settings = _document(tree.get(f"{name}/AcquisitionSettings"))
+    area = _within(_document(tree.get(f"{name}/Metadata")), "Scan", "ScanArea")
+    rows = _part_of(_within(settings, "RasterScanDefinition", "Height"), area, "top", "bottom")
+    columns = _part_of(_within(settings, "RasterScanDefinition", "Width"), area, "left", "right")
+    channels = int(number(_within(settings, "bincount")) or 0)
+    if not rows or not columns or not 0 < channels <= MOST_CHANNELS:
+        warnings.warn(f"{tree.file}: /{name} does not say how it was scanned", EmioWarning, stacklevel=7)
+        return None
+    if channels % counting.rebinned:
+        raise ArgumentError(f"{tree.file}: rebin_energy={counting.rebinned} does not divide {channels} channels")
+    frames = _frames(tree, name)
+    last = frames if counting.last_frame is None else counting.last_frame
+    if not counting.first_frame < last <= frames:
+        raise ArgumentError(
+            f"{tree.file}: first_frame={counting.first_frame} and last_frame={last} do not fit {frames} frames"
+        )
+    encoding = str(_within(settings, "StreamEncoding") or "uint16")
+    dtype = counting.dtype or np.dtype(encoding if encoding in ("uint8", "uint16", "uint32") else "u2")
+    return EventScan(rows, columns, channels, counting.first_frame, last, counting.sum_frames, counting.rebinned, dtype)
+
+
+def _part_of(size: Any, area: Any, begin: str, end: str) -> int:
+    """Pixels of the part of a scan that was recorded: the settings tell of the whole field."""
+    whole = number(size) or 0.0
+    low, high = number(_within(area, begin)), number(_within(area, end))
+    share = high - low if low is not None and high is not None else 1.0
+    pixels = round(whole * share) if 0 < share <= 1 else 0
+    return pixels if 0 < pixels <= MOST_PIXELS else 0
+
+
+def _frames(tree: Tree, name: str) -> int:
+    """How many frames were scanned: by the spectrum image, else by the table of where they begin."""
+    group = tree.get("Data/SpectrumImage")
+    for uid in list(group.thing)[:100] if group is not None else []:
+        settings = _document(tree.get(f"Data/SpectrumImage/{uid}/SpectrumImageSettings"))
+        last = int(number(_within(settings, "endFramePosition")) or 0)
+        if 0 < last <= MOST_FRAMES:
+            return last
+    table = tree.get(f"{name}/FrameLocationTable")
+    count = table.thing.shape[0] if table is not None and table.is_dataset and table.thing.shape else 1
+    return min(max(1, count), MOST_FRAMES)
 
 
 def _array(

@@ -18,6 +18,7 @@ from ..axes import Labels, default_axes
 from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError, StorageError
 from ..frames.chunk_bytes import filters_of
 from ..frames.chunked import ChunkedDataset, Concatenated, Opening, Stacked
+from ..frames.events import EventCounts
 from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack
@@ -49,7 +50,7 @@ from ._hdf5_layouts import (
 )
 from ._hdf5_netcdf import netcdf, with_record
 from ._hdf5_nexus import dectris, is_dectris, is_nexus, nexus
-from ._hdf5_velox import KINDS, is_velox, velox
+from ._hdf5_velox import KINDS, Counting, is_velox, velox
 from ._hdf5_writing import save, save_nc
 
 __all__ = ["HDF5Source", "is_hdf5", "save", "save_hspy", "save_nc"]
@@ -77,6 +78,16 @@ class HDF5Source(ImageSource):
         EMD: whether groups whose names differ in their last four digits only are stacked.
     select_type
         Velox: ``"images"``, ``"single_spectrum"`` or ``"spectrum_image"``.
+    first_frame, last_frame
+        Velox, EDS spectrum images: frames of the scan that are wanted, the last one excluded.
+    sum_frames
+        Velox: whether the frames of an EDS spectrum image are added up, or make an axis.
+    sum_EDS_detectors
+        Velox: whether the detectors of an EDS spectrum image are added up, or are images of their own.
+    rebin_energy
+        Velox: so many channels of an EDS spectrum become one.
+    SI_dtype
+        Velox: type of the counts of an EDS spectrum image; default: that of the file, uint16.
     external_links
         ``"folder"``: links to other files must stay in the folder; ``"anywhere"``: they may lead to any file.
     swmr
@@ -120,6 +131,12 @@ class HDF5Source(ImageSource):
         sig_dims: int = 2,
         stack_group: bool | None = None,
         select_type: str | None = None,
+        first_frame: int = 0,
+        last_frame: int | None = None,
+        sum_frames: bool = True,
+        sum_EDS_detectors: bool = True,
+        rebin_energy: int = 1,
+        SI_dtype: Any = None,
         external_links: str = "folder",
         swmr: bool = False,
         locking: bool | None = None,
@@ -132,6 +149,12 @@ class HDF5Source(ImageSource):
         self.sig_dims = arguments.number("sig_dims", sig_dims, least=1)
         self.stack_group = None if stack_group is None else arguments.flag("stack_group", stack_group)
         self.select_type = arguments.choice("select_type", select_type, (None, *KINDS))
+        self.first_frame = arguments.number("first_frame", first_frame, least=0)
+        self.last_frame = None if last_frame is None else arguments.number("last_frame", last_frame, least=1)
+        self.sum_frames = arguments.flag("sum_frames", sum_frames)
+        self.sum_EDS_detectors = arguments.flag("sum_EDS_detectors", sum_EDS_detectors)
+        self.rebin_energy = arguments.number("rebin_energy", rebin_energy, least=1)
+        self.SI_dtype = None if SI_dtype is None else _count_type(SI_dtype)
         self.external_links = arguments.choice("external_links", external_links, ("folder", "anywhere"))
         self.swmr = arguments.flag("swmr", swmr)
         self.locking = None if locking is None else arguments.flag("locking", locking)
@@ -157,12 +180,24 @@ class HDF5Source(ImageSource):
                 warnings.warn(f"left out: {trouble}", EmioWarning, stacklevel=5)
             return self._described(tree, dialect, chosen, arrays)
 
+    @property
+    def _counting(self) -> Counting:
+        """How the user wants events counted."""
+        return Counting(
+            self.first_frame,
+            self.last_frame,
+            self.sum_frames,
+            self.sum_EDS_detectors,
+            self.rebin_energy,
+            None if self.SI_dtype is None else np.dtype(self.SI_dtype),
+        )
+
     # Which dataset ----------------------------------------------------------------------------------------------------
 
     def _arrays(self, tree: Tree) -> tuple[str, list[Array]]:
         """Arrays of the file as its dialect knows them, the one to open first."""
         if is_velox(tree):
-            return "Velox", velox(tree, self.select_type)
+            return "Velox", velox(tree, self.select_type, self._counting)
         if self.select_type is not None:
             raise ArgumentError(f"{tree.file}: select_type is for Velox files only")
         if found := netcdf(tree):
@@ -225,7 +260,7 @@ class HDF5Source(ImageSource):
 
     def _described(self, tree: Tree, dialect: str, chosen: Array, arrays: list[Array]) -> Image:
         dataset = chosen.place.thing
-        ndim = len(dataset.shape)
+        ndim = len(chosen.shape)
         colour = bool(colours(dataset)) and len(chosen.axes) <= ndim  # a layout may have named their axis
         signal = chosen.signal if chosen.signal is not None else self.sig_dims
         if signal > max(ndim, len(chosen.axes)):
@@ -233,7 +268,7 @@ class HDF5Source(ImageSource):
                 signal = ndim
             else:
                 raise ArgumentError(
-                    f"{tree.file}: sig_dims={self.sig_dims}, but {chosen.name} has {ndim} axes {dataset.shape}"
+                    f"{tree.file}: sig_dims={self.sig_dims}, but {chosen.name} has {ndim} axes {chosen.shape}"
                 )
         axes = chosen.axes or positional(ndim, signal)
         order = chosen.order or axes
@@ -295,6 +330,8 @@ class HDF5Source(ImageSource):
     def _pixels(self, tree: Tree, chosen: Array, axes: str, order: str, signal: int) -> Pixels:
         """Pixels in the presented order of axes, without what the user says of the scan."""
         places = (chosen.place, *chosen.further)
+        if chosen.events is not None:
+            return EventCounts(tuple(self._stored(tree, place, (0, 1), 1) for place in places), chosen.events)
         dropped = [a for a in axes if a not in order]  # of length 1, see Array
         turned = tuple(axes.index(a) for a in (*dropped, *order))
         parts = tuple(
@@ -399,6 +436,16 @@ class HDF5Source(ImageSource):
             return new, pixels.along(arranged)
         table = arranged.frames()
         return new, Picked(pixels, np.where((table < 0) | (table >= count), -1, table))
+
+
+def _count_type(value: Any) -> str:
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = np.dtype(bool)
+    if dtype.kind not in "iuf":
+        raise ArgumentError(f"SI_dtype must be a type of numbers, such as 'uint32', not {value!r}")
+    return dtype.name
 
 
 def _navigation(count: int) -> str:

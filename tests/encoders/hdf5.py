@@ -103,6 +103,24 @@ def write_velox(path, images=(), spectra=(), version="13", other=()):
     return path
 
 
+def add_velox_stream(path, events, width, height, channels, metadata, frames=1):
+    """Stream of EDS events of one detector, added to a Velox file; 65535 ends a pixel."""
+    with h5py.File(path, "a") as file:
+        streams = file["Data"].require_group("SpectrumStream")
+        one = streams.create_group(f"{len(streams):032x}")
+        one.create_dataset("Data", data=np.asarray(events, "u2")[:, None], chunks=(8192, 1), maxshape=(None, 1))
+        settings = {
+            "bincount": str(channels),
+            "StreamEncoding": "uint16",
+            "RasterScanDefinition": {"Width": str(width), "Height": str(height)},
+        }
+        one["AcquisitionSettings"] = np.array([json.dumps(settings)], h5py.string_dtype())
+        one["FrameLocationTable"] = np.zeros((frames, 1), "u8")
+        column = np.frombuffer(json.dumps(metadata).encode().ljust(60000, b"\0"), "u1")
+        one.create_dataset("Metadata", data=np.repeat(column[:, None], frames, 1))
+    return path
+
+
 def write_nexus(path, signals, default=None):
     """NeXus: signals are (name, array, axes {name: (index, values, units)}, interpretation)."""
     with h5py.File(path, "w") as file:
