@@ -106,7 +106,7 @@ class StoreName:
             raise MissingFileError(f"{where}: no Zarr group or array of that name") from error
         except OSError as error:
             raise StorageError(f"{where}: {error}") from error
-        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, NotImplementedError) as error:
             text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
             if type(error).__name__ == "UnknownCodecError" or "codec not available" in text:
                 raise HeaderError(

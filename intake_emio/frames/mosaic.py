@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,12 +21,17 @@ FETCH_BYTES = 32 << 20
 MOST_IN_32_BITS = 1 << 16
 """Pixels of 16 bits whose sum fits into 32 bits."""
 
+LEAST_ROWS = 16
+"""Shorter bands of a tile are not worth a loop of their own."""
+
 MERGE_BYTES = 128 << 10
 """Tiles that lie closer than this in a file are fetched in one piece."""
 
 
 class TileDecoder(Protocol):
     """How the bytes of tiles become pixels. Decoders are frozen, pickle small, and do not hold the interpreter's lock.
+
+    Rows of a tile follow each other, so that a band of them is a tile, too.
 
     Everywhere, `data` are bytes (uint8), and `starts` (int64) say where in them each tile begins.
     """
@@ -316,22 +321,37 @@ class Mosaic(Pixels):
         return totals.reshape(shape)
 
     def dot_frames(self, points: Box, masks: np.ndarray) -> np.ndarray:
-        """Product of the frame at each point with each mask, float64."""
+        """Product of the frame at each point with each mask, float64.
+
+        Rows of tiles where all masks are zero are not read, and those where each has one value are only summed: of a
+        virtual detector these are most.
+        """
         shape = tuple(map(count_of, points))
         dots = np.zeros((math.prod(shape), len(masks)))
         pictures = masks.reshape(len(masks), *self.frame_shape)
         rows, columns = self.tile_shape
-        for (top, left), members, data, starts in self._across(points):
-            tile = np.ascontiguousarray(pictures[:, top : top + rows, left : left + columns])
-            part = np.zeros((len(starts), len(masks)))
-            self.decoder.dots(data, starts, tile.reshape(len(masks), -1), part)
-            dots[members] += part
+        bands = {
+            (top, left): _bands(pictures[:, top : top + rows, left : left + columns])
+            for strip in self.strips
+            for top, left in strip.corners
+        }
+        for corner, members, data, starts in self._across(points, corners={k for k, found in bands.items() if found}):
+            for first, band in bands[corner]:
+                begin = starts + self.decoder.stored_bytes((first, columns))
+                if (band == band[:, :1]).all():
+                    sums = np.zeros(len(starts), "u8")
+                    self.decoder.totals(data, begin, band.shape[1], sums)
+                    dots[members] += np.outer(sums, band[:, 0].astype("f8"))
+                else:
+                    part = np.zeros((len(starts), len(masks)))
+                    self.decoder.dots(data, begin, band, part)
+                    dots[members] += part
         return dots.reshape(*shape, len(masks))
 
     def _across(
-        self, points: Box, strips: Sequence[Strip] | None = None
+        self, points: Box, strips: Sequence[Strip] | None = None, corners: Container[tuple[int, int]] | None = None
     ) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]]:
-        """Go through all tiles of a box of points, or those of some strips, one place of the frame after the other.
+        """Go through all tiles of a box of points, or those of some strips or places, one place after the other.
 
         Yields
         ------
@@ -347,18 +367,50 @@ class Mosaic(Pixels):
         order = order[(frames[order] >= 0) & (frames[order] < self.count)]
         for strip in self.strips if strips is None else strips:
             depth = len(strip.corners)
+            wanted = np.array([k for k, c in enumerate(strip.corners) if corners is None or c in corners], "i8")
             at_a_time = max(1, FETCH_BYTES // (depth * self.tile_stride))
-            for at in range(0, len(order), at_a_time):
+            for at in range(0, len(order) if len(wanted) else 0, at_a_time):
                 some = order[at : at + at_a_time]
-                tiles = (frames[some, None] * depth + np.arange(depth)).reshape(-1)
+                tiles = (frames[some, None] * depth + wanted).reshape(-1)
                 runs = list(self._runs(strip, tiles))
                 ranges = [(strip.path, int(s[0]), int(s[-1]) + self._tile_bytes) for s, _ in runs]
                 for (starts, members), (buffer, base) in zip(runs, self.storage.fetch(ranges), strict=True):
                     data = np.frombuffer(buffer, "u1")
-                    for number, corner in enumerate(strip.corners):
-                        here = members % depth == number
+                    for number, k in enumerate(wanted):
+                        here = members % len(wanted) == number
                         if here.any():
-                            yield corner, some[members[here] // depth], data, starts[here] - base
+                            yield strip.corners[k], some[members[here] // len(wanted)], data, starts[here] - base
+
+
+def _bands(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Cut masks over a tile between rows, into bands of one value and bands of several; those of zeros are left out.
+
+    Returns
+    -------
+    list of (int, numpy.ndarray)
+        First row, and the masks as rows of pixels.
+
+    Examples
+    --------
+    >>> mask = np.zeros((1, 50, 4))
+    >>> mask[0, 20:40] = 1
+    >>> mask[0, 38:42, 2] = 0.5
+    >>> [(first, band.shape[1] // 4) for first, band in _bands(mask)]
+    [(20, 18), (38, 12)]
+    """
+    even = (masks == masks[..., :1]).all((0, 2))
+    values = masks[..., 0]
+    new = ~even[1:] | ~even[:-1] | (values[:, 1:] != values[:, :-1]).any(0)
+    borders = [0, *(np.flatnonzero(new) + 1).tolist(), len(even)]
+    bands: list[tuple[int, int, bool]] = []
+    for start, stop in itertools.pairwise(borders):
+        mixed = not even[start] or stop - start < LEAST_ROWS
+        if mixed and bands and bands[-1][2]:
+            bands[-1] = (bands[-1][0], stop, True)
+        else:
+            bands.append((start, stop, mixed))
+    parts = ((start, masks[:, start:stop].reshape(len(masks), -1)) for start, stop, _ in bands)
+    return [(start, np.ascontiguousarray(part)) for start, part in parts if part.any()]
 
 
 def _numbered(points: Navigation) -> Iterator[tuple[tuple[int, ...], int]]:

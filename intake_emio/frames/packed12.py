@@ -12,8 +12,7 @@ import numpy as np
 class Packed12:
     """Two pixels in three bytes, low bits first: ``a = b0 | (b1 & 15) << 8``, ``b = b1 >> 4 | b2 << 4``.
 
-    It decodes tiles for a `Mosaic`; see `TileDecoder` for its methods. Columns of a tile come in fours, its pixels in
-    groups of 16.
+    It decodes tiles for a `Mosaic`; see `TileDecoder` for its methods. Columns of a tile come in groups of 16.
     """
 
     dtype: ClassVar[np.dtype] = np.dtype("u2")
