@@ -807,6 +807,36 @@ def test_an_aborted_series_is_blank_at_the_end(tmp_path):
     assert not image.reshape(12, 5, 6)[10:].any()
 
 
+def test_masked_pixels_are_repaired_from_their_neighbours(tmp_path):
+    frames = counts(12, 5, 6, dtype="u4")
+    mask = np.zeros((5, 6), "u4")
+    mask[2, 3], mask[0, 0], mask[4, 5] = 1 << 1, 1 << 8, 1 << 31  # dead, masked by the user, interpolated
+    frames[:, 2, 3] = frames[:, 0, 0] = 2**32 - 1
+    master = write_dectris(tmp_path, [frames[:5], frames[5:]], scan=(3, 4), pixel_mask=mask)
+    ds = emio.imload(master)
+    expected = counts(12, 5, 6).astype("f8")
+    for frame in expected:
+        around = frame[1:4, 2:5].copy()
+        frame[2, 3] = (around.sum() - around[1, 1]) / 8
+        frame[0, 0] = (frame[0, 1] + frame[1, 0] + frame[1, 1]) / 3
+    assert_allclose(ds.image, expected.reshape(3, 4, 5, 6))
+    assert ds.image.attrs["corrections"] == {"excluded_pixels": 2}
+    assert_array_equal(emio.imload(master, corrections=False).image, frames.reshape(3, 4, 5, 6))
+
+
+@pytest.mark.parametrize(("factors", "applied"), [(2.0, False), (2.0, True), (1.0, False)])
+def test_a_flat_field_is_applied_unless_the_detector_has_done_so(tmp_path, factors, applied):
+    frames = counts(4, 5, 6)
+    flatfield = np.full((5, 6), factors) / (1 + (counts(5, 6) % 2 if factors > 1 else 0))
+    ds = emio.imload(write_dectris(tmp_path, [frames], flatfield=(flatfield, applied)))
+    if applied or factors == 1:
+        assert ds.image.dtype == frames.dtype
+        assert_array_equal(ds.image, frames)
+    else:
+        assert_allclose(ds.image, frames * flatfield)
+        assert ds.image.attrs["corrections"] == {"gain": "flatfield"}
+
+
 def test_a_missing_data_file_is_named(tmp_path):
     master = write_dectris(tmp_path, [counts(2, 5, 6), counts(2, 5, 6)])
     (tmp_path / "run_data_000002.h5").unlink()

@@ -61,6 +61,10 @@ class Array:
         What comes with the image, if the file is one of named variables.
     events
         How pixels are counted, if `place` and `further` are streams of events.
+    gain
+        Factors that the pixels of a frame still have to be multiplied by.
+    excluded
+        Flat numbers of the dead pixels of a frame.
     """
 
     place: Place
@@ -79,6 +83,8 @@ class Array:
     record: Record | None = None
     beside: Beside | None = None
     events: EventScan | None = None
+    gain: Place | None = None
+    excluded: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ import re
 import warnings
 from typing import Any
 
+import numpy as np
+
 from ..axes import Calibration, Scale
 from ..errors import EmioWarning, HeaderError
 from . import _hyperspy
@@ -15,6 +17,8 @@ from ._hdf5_layouts import Array, along, is_pixels, positional, small
 
 ENERGY_UNITS = {"eV", "keV", "meV"}
 MEMBER = re.compile(r"data_\d+")
+BAD = 0xFFFF
+"""Bits of NeXus' pixel masks that make a pixel useless: gaps, dead, blind, hot, noisy ones. Others are notes."""
 
 
 def is_nexus(tree: Tree) -> bool:
@@ -183,8 +187,15 @@ def is_dectris(tree: Tree) -> bool:
     return definition is not None and text(definition) == "NXmx" and data is not None
 
 
-def dectris(tree: Tree) -> list[Array]:
+def dectris(tree: Tree, corrections: bool) -> list[Array]:
     """The frames of all data files of a master file, as one array.
+
+    Parameters
+    ----------
+    tree
+        The master file.
+    corrections
+        Whether to look for dead pixels, and for a flat field that the detector has not applied.
 
     Raises
     ------
@@ -234,8 +245,33 @@ def dectris(tree: Tree) -> list[Array]:
             {"detector": facts, "STEM Metadata": scan, "data_files": [p.file.name for p in places]},
             further=tuple(places[1:]),
             frames=scan_shape or (max(stored, expected),),
+            gain=_flatfield(tree, facts, first.shape[1:]) if corrections else None,
+            excluded=_dead(tree, first.shape[1:]) if corrections else (),
         )
     ]
+
+
+def _flatfield(tree: Tree, facts: dict[str, Any], frame: tuple[int, ...]) -> Place | None:
+    """Factors of the pixels, if the detector says that it has not applied them, and there are others than 1."""
+    applied = number(facts.get("flatfield_correction_applied"))
+    place = tree.get("entry/instrument/detector/detectorSpecific/flatfield") if applied == 0 else None
+    values = _picture(place, frame)
+    return place if values is not None and values.dtype.kind == "f" and (values != 1).any() else None
+
+
+def _dead(tree: Tree, frame: tuple[int, ...]) -> tuple[int, ...]:
+    """Flat numbers of the pixels that the detector has masked."""
+    values = _picture(tree.get("entry/instrument/detector/detectorSpecific/pixel_mask"), frame)
+    if values is None or values.dtype.kind not in "iu":
+        return ()
+    return tuple(np.flatnonzero(values & BAD).tolist())
+
+
+def _picture(place: Place | None, frame: tuple[int, ...]) -> np.ndarray | None:
+    """Values of a dataset that belongs to the frames; `None` if it has another shape."""
+    if place is None or not place.is_dataset or place.thing.shape != frame:
+        return None
+    return np.asarray(place.thing[()])
 
 
 def _scan(tree: Tree) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..axes import Labels, default_axes
 from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError, StorageError
 from ..frames.chunk_bytes import filters_of
 from ..frames.chunked import ChunkedDataset, Concatenated, Opening, Stacked
+from ..frames.corrections import Corrections, Reference
 from ..frames.events import EventCounts
 from ..frames.files import File
 from ..frames.frames import Frames
@@ -208,7 +209,7 @@ class HDF5Source(ImageSource):
             stacked = self.stack_group if self.stack_group is not None else self.ds_path is None
             return "EMD", emd(tree, stacked)
         if is_dectris(tree):
-            return "DECTRIS", dectris(tree)
+            return "DECTRIS", dectris(tree, self.own_corrections)
         if is_nexus(tree) and (found := nexus(tree)):
             return "NeXus", found
         if is_abtem(tree) and (found := abtem(tree)):
@@ -306,11 +307,19 @@ class HDF5Source(ImageSource):
             acquisition=chosen.acquisition,
             attrs=chosen.attrs,
             datasets=listed,
+            corrections=self._corrections(tree, chosen),
         )
         if chosen.beside is not None and image.image.sizes == dict(zip(axes, dataset.shape, strict=True)):
             image = self._with_beside(tree, chosen.beside, image)
             return image if chosen.record is None else with_record(image, chosen.record)
         return image if chosen.record is None else chosen.record.applied(image)
+
+    def _corrections(self, tree: Tree, chosen: Array) -> Corrections | None:
+        """What the file says that its frames need."""
+        gain = None
+        if chosen.gain is not None:
+            gain = Reference(self._stored(tree, chosen.gain, (0, 1), 2), chosen.gain.path.rsplit("/", 1)[-1])
+        return Corrections(gain=gain, excluded=chosen.excluded) or None
 
     def _with_beside(self, tree: Tree, beside: Beside, image: Image) -> Image:
         """Add the variables and coordinates that lie beside an image."""

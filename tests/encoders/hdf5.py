@@ -147,8 +147,11 @@ def write_nexus(path, signals, default=None):
     return path
 
 
-def write_dectris(folder, parts, nimages=None, scan=None, base="run", pixel_size=None):
-    """Master file, one data file for each of `parts` (frames, height, width), and the microscope's file."""
+def write_dectris(folder, parts, nimages=None, scan=None, base="run", pixel_size=None, pixel_mask=None, flatfield=None):
+    """Master file, one data file for each of `parts` (frames, height, width), and the microscope's file.
+
+    `flatfield`: factors, and whether the detector has applied them.
+    """
     with h5py.File(folder / f"{base}_master.h5", "w") as master:
         data = master.create_group("entry/data")
         detector = master.create_group("entry/instrument/detector")
@@ -159,6 +162,11 @@ def write_dectris(folder, parts, nimages=None, scan=None, base="run", pixel_size
         specific["nimages"] = sum(map(len, parts)) if nimages is None else nimages
         specific["ntrigger"] = 1
         specific["photon_energy"] = 200e3
+        if pixel_mask is not None:
+            specific["pixel_mask"] = np.asarray(pixel_mask, "u4")
+        if flatfield is not None:
+            specific["flatfield"] = np.asarray(flatfield[0], "f4")
+            detector["flatfield_correction_applied"] = np.int8(flatfield[1])
         for k, frames in enumerate(parts, 1):
             name = f"{base}_data_{k:06d}.h5"
             data[f"data_{k:06d}"] = h5py.ExternalLink(name, "/entry/data/data")
