@@ -43,7 +43,7 @@ FREE_POSITIONS = 1 << 24
 
 def is_movie(file: File) -> bool:
     """Whether the file's name is that of a movie."""
-    return file.name.lower().endswith(MOVIE) and len(file.name) > len(MOVIE)
+    return file.name.lower().endswith(MOVIE)
 
 
 def prefixes(file: File) -> Iterator[str]:
