@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EmioError
-from ..frames.store import hand_over
+from ..frames.store import hand_over, write_all
 
 CHUNK_BYTES = 4 << 20
 LARGEST_CHUNK = 1 << 30  # HDF5 takes less than 4 GiB
@@ -82,9 +82,14 @@ class Plan:
         return {"chunks": self.chunks, **gzip}
 
     @property
+    def is_lazy(self) -> bool:
+        """Whether pixels are a dask array."""
+        return hasattr(self.pixels, "dask")
+
+    @property
     def blocks(self) -> Any:
         """The pixels as a dask array."""
-        if hasattr(self.pixels, "dask"):
+        if self.is_lazy:
             return self.pixels
         import dask.array as da
 
@@ -169,23 +174,26 @@ def write_pixels(path: str, plans: Mapping[str, Plan]) -> None:
             for name, corner, content in chunks:
                 file[name].id.write_direct_chunk(corner, content)
 
-        lazy: list[Any] = []
-        held: list[Any] = []
-        for name, plan in written.items():
-            blocks = plan.blocks
-            dtype = blocks.dtype.newbyteorder("=")
-            place = _Place(blocks.shape, dtype, tuple(sizes[0] for sizes in blocks.chunks))
-            if plan.chunks is None:
-                write: Any = _Run(path, offsets[name], place)
-            else:
-                write = _Chunks(name, plan.chunks, plan.compressed, place)
-            done = blocks.map_blocks(write, dtype=object, meta=np.empty((0,) * blocks.ndim, object))
-            (lazy if hasattr(plan.pixels, "dask") else held).append(done)
+        done = {name: _written(path, name, plan, offsets.get(name)) for name, plan in written.items()}
+        held = [blocks for name, blocks in done.items() if not written[name].is_lazy]
+        lazy = [blocks for name, blocks in done.items() if written[name].is_lazy]
         if held:
             with dask.config.set(scheduler="threads"):  # nothing that is in memory here goes to another process
                 hand_over(held, put)
         if lazy:
             hand_over(lazy, put)
+
+
+def _written(path: str, name: str, plan: Plan, offset: int | None) -> Any:
+    """Blocks of a dataset as a dask array that writes them, or makes chunks of them, when it is computed."""
+    blocks = plan.blocks
+    place = _Place(blocks.shape, blocks.dtype.newbyteorder("="), tuple(sizes[0] for sizes in blocks.chunks))
+    if plan.chunks is None:
+        assert offset is not None
+        write: Any = _Run(path, offset, place)
+    else:
+        write = _Chunks(name, plan.chunks, plan.compressed, place)
+    return blocks.map_blocks(write, dtype=object, meta=np.empty((0,) * blocks.ndim, object))
 
 
 def _allocated(dataset: Any) -> int:
@@ -252,14 +260,8 @@ class _Run:
             for index in np.ndindex(pixels.shape[:depth]):
                 first = tuple(at + n for at, n in zip(corner, (*index, *(0,) * (len(shape) - depth)), strict=True))
                 file.seek(self.offset + int(np.ravel_multi_index(first, shape)) * pixels.itemsize)
-                _write_all(file, pixels[index].reshape(-1).view("u1").data)
+                write_all(file, pixels[index])
         return []
-
-
-def _write_all(file: Any, content: memoryview) -> None:
-    """Write all bytes: the system takes no more than 2 GiB at a time."""
-    while content:
-        content = content[file.write(content) :]
 
 
 @dataclass(frozen=True)
