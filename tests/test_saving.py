@@ -496,18 +496,6 @@ def test_a_source_file_that_shrinks_while_it_is_saved_is_named_and_nothing_is_le
     assert names(folder) == ["stack.npy"]
 
 
-def test_a_full_disk_is_an_os_error_that_names_the_target(folder, monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    (folder / "image.npy").write_bytes(b"old")
-    monkeypatch.setattr(np.lib.format, "open_memmap", full)
-    with pytest.raises(OSError, match=r"image\.npy: No space left") as caught:
-        imsave(np.eye(3), "image.npy", overwrite=True)
-    assert isinstance(caught.value, emio.EmioError)
-    assert contents(folder) == {"image.npy": b"old"}
-
-
 @pytest.mark.parametrize("extension", FORMATS)
 def test_a_target_that_cannot_be_renamed_stays_and_no_temporary_does(folder, extension, monkeypatch):
     imsave(bare(), f"scan{extension}")
