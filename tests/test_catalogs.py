@@ -15,6 +15,7 @@ import h5py
 import intake
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,6 +183,83 @@ def test_acquisitions_that_only_have_similar_names_are_entries_of_their_own(tmp_
 def records(catalog):
     """What we found out about the entries of an open catalog, by name."""
     return {name: catalog[name].metadata["emio"] for name in catalog}
+
+
+def write_set(folder, stem="frames", extension="npy"):
+    """Write the frames of a scan as files that are named after their places."""
+    for y in range(3):
+        for x in range(4):
+            write_member(folder / f"{stem}.y_{2.5 * y}.x_{12.8 * x:04.1f}", extension, PIXELS[y, x])
+
+
+def write_member(path, extension, pixels):
+    write = {"npy": write_npy, "zarr": write_array, "tif": tifffile.imwrite}[extension]
+    write(f"{path}.{extension}", pixels)
+
+
+@pytest.mark.parametrize("extension", ["tif", "npy", "zarr"])
+def test_files_that_are_named_after_their_places_are_one_entry(tmp_path, extension):
+    write_set(tmp_path, extension=extension)
+    write_npy(tmp_path / "frames.npy", PIXELS)
+    catalog = emio.build_catalog(tmp_path, tmp_path / "c.yml", exclude="frames.npy")
+    (name,) = catalog
+    entry = catalog[name]
+    assert (entry.describe()["driver"], entry.metadata["emio"]["format"]) == (["emio_files"], extension)
+    assert entry.description.startswith("12 files, ")
+    assert os.path.basename(entry.uri) == f"frames.y_*.x_*.{extension}"
+    ds = entry.read()
+    np.testing.assert_array_equal(ds.image, PIXELS)
+    np.testing.assert_allclose(ds.x, [0, 12.8, 25.6, 38.4])
+    assert entry.metadata["emio"]["size"] > PIXELS.nbytes
+    assert catalog.report.unreadable == {}
+
+
+@pytest.mark.parametrize("extension", ["tif", "zarr"])
+def test_what_imsave_splits_is_one_entry(tmp_path, extension):
+    units = {"y": "nm", "x": "nm"}
+    image = emio.to_xarray(
+        PIXELS, axes="yxvu", spacing={"y": 2.5, "x": 2}, spacing_units=units, name="image"
+    ).to_dataset()
+    image["navigator"] = image.image.sum(("v", "u"))
+    emio.imsave(image, tmp_path / f"scan.{extension}", partition="xvu")
+    catalog = emio.build_catalog(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 6
+    (name,) = catalog
+    ds = catalog[name].read()
+    np.testing.assert_array_equal(ds.image, PIXELS)
+    np.testing.assert_array_equal(ds.navigator, PIXELS.sum((2, 3)))
+    assert catalog[name].metadata["emio"]["spacing_units"]["y"] == "nm"
+
+
+def test_members_of_a_set_that_is_not_complete_are_entries(tmp_path):
+    write_set(tmp_path)
+    next(iter(tmp_path.glob("*.y_2.5.x_12.8.npy"))).unlink()
+    catalog = emio.build_catalog(tmp_path)
+    assert len(catalog) == 11
+    assert "missing" in catalog.report.notes[0]
+
+
+def test_names_with_braces_and_brackets_are_no_sets(tmp_path):
+    (tmp_path / "[a]").mkdir()
+    write_set(tmp_path / "[a]")
+    write_set(tmp_path, stem="{y}")
+    assert len(emio.build_catalog(tmp_path)) == 24
+
+
+def test_a_set_is_updated_as_a_whole(tmp_path, opened):
+    for t in range(3):
+        write_npy(tmp_path / f"film.t_{t}.npy", PIXELS[t, 0])
+    emio.build_catalog(tmp_path, tmp_path / "catalog.yml")
+    edit(tmp_path / "catalog.yml", lambda sources: sources.update(mine=sources.popitem()[1]))
+    opened.clear()
+    assert update(tmp_path).report.unchanged == 1
+    assert set(opened) <= {"catalog.yml"}
+    write_npy(tmp_path / "film.t_3.npy", PIXELS[0, 1])
+    opened.clear()
+    catalog = update(tmp_path)
+    assert catalog.mine.metadata["emio"]["shape"] == [4, 5, 5]
+    assert catalog.mine.metadata["emio"]["files"] == ["film.t_{0..3}.npy"]
+    assert set(opened) == {"catalog.yml", "film.t_*.npy"}
 
 
 def test_reference_files_without_their_sequence_are_entries(tmp_path):
@@ -925,11 +1003,13 @@ def test_a_flat_catalog_becomes_nested_and_flat_again_without_opening_anything(l
 def test_a_catalog_of_version_2_holds_readers(tmp_path):
     for kind in ("a MIB sequence with its header", "a Zarr store"):
         DATASETS[kind][0](tmp_path)
+    write_set(tmp_path)
     write_blo(tmp_path / "scan 1.blo", PIXELS, beam_energy=200_000)
     emio_says("catalog", tmp_path, "-o", tmp_path / "v2.yaml", "--v2")
     catalog = intake.open_catalog(str(tmp_path / "v2.yaml"))
     assert isinstance(catalog, intake.Catalog)
-    assert sorted(catalog.aliases) == ["default", "scan", "scan_1"]
+    assert sorted(catalog.aliases) == ["default", "frames_y_x", "scan", "scan_1"]
+    np.testing.assert_array_equal(catalog.frames_y_x.read().image, PIXELS)
     np.testing.assert_array_equal(catalog.scan_1.read().image, PIXELS)
     np.testing.assert_array_equal(catalog.scan.read().image, PIXELS)
     assert catalog.default.read().image.shape == (3, 4, 4, 6)

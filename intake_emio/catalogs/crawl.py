@@ -6,6 +6,7 @@ import json
 import mimetypes
 import os
 import re
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import plain
 from ..axes import Scale
-from ..detection import by_extension, by_folder, recognised
-from ..errors import UnknownFormatError
+from ..detection import by_extension, recognised
+from ..errors import EmioWarning, UnknownFormatError
 from ..formats import Format, find
 from ..formats.raw import frame_hints
 from ..frames.files import File
+from ..sets import FilesSource
 from .folders import Folder, Stamp, in_words
+from .partitions import is_set, sets_in
 
 if TYPE_CHECKING:
     from ..source import ImageSource
@@ -29,6 +32,7 @@ THREADS = 16
 WAITING = 4 * THREADS
 """Runs that are handed to threads at a time: more would only take memory."""
 TOGETHER = 32
+ALIKE, ALONE = "", "alone"
 LONGEST_TEXT = 200
 LONGEST_LIST = 32
 
@@ -40,7 +44,7 @@ class Dataset:
     Parameters
     ----------
     uri
-        What is opened.
+        What is opened: one of the files, or a glob for all of them.
     place
         Where that is, seen from where the crawl began.
     format
@@ -53,8 +57,6 @@ class Dataset:
         Of `files`, by name, as far as they are known.
     beside
         Names of other files that begin as this one, which may be about it.
-    count
-        How many files there are, if the image is a folder.
     packed
         What is known without pixels, as JSON.
     """
@@ -66,13 +68,17 @@ class Dataset:
     files: frozenset[str]
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
-    count: int = 0
     packed: str = "{}"
 
     @property
     def facts(self) -> dict[str, Any]:
         """What is known without pixels, in JSON types."""
         return json.loads(self.packed)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the files are members of a set, each an image by itself."""
+        return self.uri not in self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +119,15 @@ class _Run:
         Of the files, in natural order.
     found
         Names of files in this folder that are known to belong to a data set; all runs of the folder add to it.
-    alike
-        Whether the names differ in their numbers only, so that the first file may stand for all.
+    kind
+        `ALIKE`: names differ in their numbers only, so that the first file may stand for all. `ALONE`: they need not
+        have anything to do with each other. Otherwise a glob: they are members of a set.
     """
 
     folder: Folder
     names: list[str]
     found: set[str]
-    alike: bool = True
+    kind: str = ALIKE
 
 
 def crawl(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[Answer]:
@@ -131,7 +138,7 @@ def crawl(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[Answer]:
     Parameters
     ----------
     folders
-        Folders, each with the names of the files to open; folders that are images with their own name.
+        Folders, each with the names to open, of files and of images that are folders.
     """
     runs = _runs(folders)
     more: deque[_Run] = deque()
@@ -153,10 +160,13 @@ def crawl(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[Answer]:
 def _runs(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[_Run]:
     """Group the files of each folder: names that differ in numbers only are probably a sequence."""
     for folder, names in folders:
-        alike: dict[str, list[str]] = {}
-        for name in names:
-            alike.setdefault(re.sub(r"\d+", "#", name), []).append(name)
         found: set[str] = set()
+        sets, others = sets_in(names, folder.name)
+        for pattern, members in sets.items():
+            yield _Run(folder, members, found, pattern)
+        alike: dict[str, list[str]] = {}
+        for name in others:
+            alike.setdefault(re.sub(r"\d+", "#", name), []).append(name)
         few: list[str] = []
         for group in alike.values():
             if len(group) > 1:
@@ -164,14 +174,16 @@ def _runs(folders: Iterable[tuple[Folder, list[str]]]) -> Iterator[_Run]:
                 continue
             few += group
             if len(few) >= TOGETHER:
-                yield _Run(folder, few, found, alike=False)
+                yield _Run(folder, few, found, ALONE)
                 few = []
         if few:
-            yield _Run(folder, few, found, alike=False)
+            yield _Run(folder, few, found, ALONE)
 
 
 def _open_run(run: _Run) -> tuple[list[Answer], list[_Run]]:
     """Open the files that belong to nothing yet; leave the others to further runs if the first one stands alone."""
+    if run.kind not in (ALIKE, ALONE):
+        return _open_set(run)
     answers: list[Answer] = []
     for position, name in enumerate(run.names):
         if name in run.found:
@@ -180,11 +192,21 @@ def _open_run(run: _Run) -> tuple[list[Answer], list[_Run]]:
         answers.append(answer)
         others = _pixel_names(run.folder, answer) - {name}
         run.found.update(others)
-        if run.alike and not others:
+        if run.kind == ALIKE and not others:
             rest = run.names[position + 1 :]
             cuts = range(0, len(rest), TOGETHER)
-            return answers, [_Run(run.folder, rest[k : k + TOGETHER], run.found, alike=False) for k in cuts]
+            return answers, [_Run(run.folder, rest[k : k + TOGETHER], run.found, ALONE) for k in cuts]
     return answers, []
+
+
+def _open_set(run: _Run) -> tuple[list[Answer], list[_Run]]:
+    """Open a set by its glob; if it is none after all, its members are opened one by one."""
+    answer = look(run.folder, run.kind)
+    if isinstance(answer, Dataset):
+        run.found.update(run.names)
+        return [answer], []
+    warnings.warn(f"{answer.reason}: its files are listed one by one", EmioWarning, stacklevel=2)
+    return [], [_Run(run.folder, run.names, run.found)]
 
 
 def _pixel_names(folder: Folder, answer: Answer) -> set[str]:
@@ -205,31 +227,30 @@ def look(folder: Folder, name: str, settings: Mapping[str, Any] | None = None) -
     folder
         Where it is.
     name
-        Of the file; the folder's own name if that is the image.
+        Of the file, or of a folder in it that is an image; or a glob for all members of a set.
     settings
         Arguments for its reader, and ``format``.
     """
-    file = File(folder.name, folder.storage_options) if folder.is_image else folder.file(name)
-    place = (folder.place or file.name) if folder.is_image else folder.place_of(name)
+    file, place, state = folder.file(name), folder.place_of(name), folder.state_of(name)
     try:
         file.uri.encode()
     except UnicodeEncodeError:
-        return Refusal(file.uri, ascii(place), "its name is no Unicode text: rename it", folder.state_of(name))
-    given = dict(settings or {})
+        return Refusal(file.uri, ascii(place), "its name is no Unicode text: rename it", state)
+    given = {"storage_options": folder.storage_options, **(settings or {})}
     try:
-        entry = _format_of(file, folder.is_image, given.pop("format", None))
+        if is_set(name, folder.stamps):
+            return _described(FilesSource(file.uri, **given), folder, place)
+        entry = _format_of(file, given.pop("format", None))
         if entry is None:
-            return _no_format(file, place, folder.state_of(name))
-        source = entry.source_class()(file.uri, **{"storage_options": folder.storage_options, **given})
+            return _no_format(file, place, state)
+        source = entry.source_class()(file.uri, **given)
         source.file = file
-        return _described(source, entry, folder, place)
+        return _described(source, folder, place)
     except Exception as error:  # of readers and of what they are built on: one bad file must not end a crawl
-        return Refusal(file.uri, place, in_words(error), folder.state_of(name))
+        return Refusal(file.uri, place, in_words(error), state)
 
 
-def _format_of(file: File, is_image: bool, named: str | None) -> Format | None:
-    if is_image:
-        return by_folder(file)
+def _format_of(file: File, named: str | None) -> Format | None:
     try:
         return recognised(file, named, {})[0]
     except UnknownFormatError:
@@ -253,18 +274,17 @@ def _common(extension: str) -> bool:
     return extension in mimetypes.MimeTypes().types_map[True]
 
 
-def _described(source: ImageSource, entry: Format, folder: Folder, place: str) -> Dataset:
+def _described(source: ImageSource, folder: Folder, place: str) -> Dataset:
     packed = json.dumps(facts_of(source), ensure_ascii=False)
-    if folder.is_image:
-        whole = frozenset([source.uri])
-        return Dataset(
-            source.uri, place, entry.name, whole, whole, folder.stamps_of(whole), (), len(folder.stamps), packed
-        )
-    pixels = frozenset(folder.own_name(uri) for uri in source.image.files) or frozenset([source.uri])
-    files = pixels.union(folder.own_name(uri) for uri in source.all_files)
-    files = pixels if files == pixels else files
-    beside = folder.beginning_like(os.path.basename(source.uri))
-    return Dataset(source.uri, place, entry.name, pixels, files, folder.stamps_of(files), beside, len(files), packed)
+    name = os.path.basename(source.uri)
+    if name in folder.images:
+        files = pixels = frozenset([source.uri])
+    else:
+        pixels = frozenset(folder.own_name(uri) for uri in source.image.files) or frozenset([source.uri])
+        files = pixels.union(folder.own_name(uri) for uri in source.all_files)
+        files = pixels if files == pixels else files
+    beside = folder.beginning_like(name)
+    return Dataset(source.uri, place, source.format_name, pixels, files, folder.stamps_of(files), beside, packed)
 
 
 def facts_of(source: ImageSource) -> dict[str, Any]:

@@ -142,13 +142,14 @@ def entry_of(dataset: Dataset, base: str | None, storage_options: Mapping[str, A
     storage_options
         For fsspec; kept with the entry.
     """
-    ours = any(entry.name == dataset.format for entry in FORMATS)
+    ours = {entry.name for entry in FORMATS}
+    driver = "files" if dataset.is_set else dataset.format if dataset.format in ours else ""
     args: dict[str, Any] = {"uri": uri_in(dataset.uri, base)}
     if storage_options:
         args["storage_options"] = literal(plain(storage_options))
     entry: dict[str, Any] = {
         "description": cleaned(description_of(dataset)),
-        "driver": f"emio_{dataset.format}" if ours else "emio",
+        "driver": f"emio_{driver}" if driver else "emio",
         "args": args,
         "metadata": {FACTS: literal(record_of(dataset))},
     }
@@ -170,7 +171,7 @@ def description_of(dataset: Dataset) -> str:
     acquisition = facts.get("acquisition", {})
     sizes = ", ".join(f"{axis} {size}" for axis, size in zip(facts["axes"], facts["shape"], strict=True))
     parts = [
-        find(dataset.format).title.partition(":")[0],
+        f"{f'{len(dataset.files)} files, ' if dataset.is_set else ''}{find(dataset.format).title.partition(':')[0]}",
         f"{sizes} {facts['dtype']}".strip(),
         f"{acquisition['beam_energy']:g} keV" if isinstance(acquisition.get("beam_energy"), int | float) else "",
         f"first of {len(facts['datasets'])} images" if "datasets" in facts else "",
@@ -189,7 +190,7 @@ def record_of(dataset: Dataset) -> dict[str, Any]:
         "size": sum(stamp.size or 0 for stamp in stamps),
         **({"modified": max(times)} if times else {}),
         "files": shortened(file_name(name, where) for name in dataset.files),
-        "state": state_of(dataset.stamps, dataset.files, dataset.beside, dataset.count, where),
+        "state": state_of(dataset.stamps, dataset.files, dataset.beside, where),
     }
 
 
@@ -198,9 +199,7 @@ def file_name(uri: str, where: str) -> str:
     return uri[len(where) + 1 :] if uri.startswith(where.rstrip("/") + "/") else uri
 
 
-def state_of(
-    stamps: Mapping[str, Stamp], files: Iterable[str], beside: Iterable[str], count: int, where: str
-) -> str | None:
+def state_of(stamps: Mapping[str, Stamp], files: Iterable[str], beside: Iterable[str], where: str) -> str | None:
     """Return a text that changes when any of the files does, or another one appears beside them.
 
     Parameters
@@ -211,8 +210,6 @@ def state_of(
         All files of a data set.
     beside
         Names of others that may be about it.
-    count
-        How many files there are.
     where
         Folder of the data set.
 
@@ -225,8 +222,8 @@ def state_of(
     if any(stamp is None or stamp.mark is None for stamp in known.values()):
         return None
     others = sorted(set(beside) - set(known))
-    marks = sorted((name, stamp.size, str(stamp.mark)) for name, stamp in known.items() if stamp is not None)
-    return digest([marks, others, count])
+    marks = sorted((name, stamp.size, str(stamp.mark), stamp.files) for name, stamp in known.items() if stamp)
+    return digest([marks, others])
 
 
 def digest(value: Any) -> str:

@@ -22,10 +22,14 @@ DATE = re.compile(r"\d{4}-\d\d-\d\dT")
 
 
 class Stamp(NamedTuple):
-    """Size in bytes, and a mark that changes when the content does; `None`: the server does not say."""
+    """Size in bytes, and a mark that changes when the content does; `None`: the server does not say.
+
+    Of a folder that is an image, they are those of all files in it, and `files` tells how many these are.
+    """
 
     size: int | None
     mark: Any
+    files: int = 1
 
     @property
     def modified(self) -> str | None:
@@ -46,7 +50,7 @@ class Stamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder and the files in it.
+    """A folder and the files in it, and folders in it that are images.
 
     Parameters
     ----------
@@ -55,23 +59,23 @@ class Folder:
     place
         The same, seen from where the walk began, with ``/``; empty there.
     stamps
-        Of the files, by name, in natural order. Hidden files are left out.
+        Of the files and of the images, by name, in natural order. Hidden files are left out.
+    images
+        Names of folders in it that are images.
     storage_options
         For fsspec.
-    is_image
-        Whether the folder as a whole is an image: then `stamps` are those of all files below it.
     """
 
     name: str
     place: str
     stamps: Mapping[str, Stamp]
+    images: frozenset[str] = frozenset()
     storage_options: Mapping[str, Any] = field(default_factory=dict)
-    is_image: bool = False
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the files, sorted as neighbours of a `File` are."""
-        return tuple(sorted(self.stamps))
+        return tuple(sorted(self.stamps.keys() - self.images))
 
     @cached_property
     def _names_digest(self) -> str:
@@ -105,10 +109,6 @@ class Folder:
 
     def stamps_of(self, uris: Iterable[str]) -> dict[str, Stamp]:
         """Return stamps of files in here or elsewhere, by name, as far as they are there."""
-        if self.is_image:
-            marks = [stamp.mark for stamp in self.stamps.values() if stamp.mark is not None]
-            total = sum(stamp.size or 0 for stamp in self.stamps.values())
-            return {self.name: Stamp(total, max(marks, key=str, default=None))}
         found = {}
         for uri in uris:
             where, name = os.path.split(uri)
@@ -118,7 +118,7 @@ class Folder:
         return found
 
     def file(self, name: str) -> File:
-        """Return a file in here, which knows its neighbours."""
+        """Return a file in here, or an image that is a folder; it knows its neighbours."""
         plain = File(self.name, self.storage_options).within(name)
         return File(plain.uri, self.storage_options, neighbours=self.names)
 
@@ -206,6 +206,7 @@ def walk(root: File, selection: Selection) -> Iterator[Folder | Trouble]:
     seen: set[object] = set()
     waiting, links = [("", root)], list[tuple[str, File]]()
     while waiting or links:
+        is_listed = bool(waiting)  # by the folder it is in, which has told that it is no image
         place, file = waiting.pop() if waiting else links.pop(0)
         try:
             identity: object = file.uri if file.remote else _identity(file.uri)
@@ -213,20 +214,39 @@ def walk(root: File, selection: Selection) -> Iterator[Folder | Trouble]:
                 yield Trouble(place, "a link to a folder that is listed already", is_fault=False)
                 continue
             seen.add(identity)
-            listed = _listing(file)
-            if by_folder(file) is not None:
-                yield Folder(file.uri, place, _everything_below(file), file.storage_options, is_image=True)
+            if not (is_listed and place) and by_folder(file) is not None:
+                yield _only(file, place)
                 continue
+            listed = _listing(file)
         except (EmioError, OSError) as error:
             yield Trouble(place, in_words(error))
             continue
         for name in listed.broken:
             yield Trouble(_below(place, name), "a link to nothing")
-        yield Folder(file.uri, place, listed.files, file.storage_options)
-        folders = [(_below(place, name), file.within(name)) for name in natsorted(listed.folders)]
-        entered = [one for one in folders if not selection.excludes(one[0])]
-        links += [one for one in entered if _is_link(one[1])]
-        waiting += [one for one in reversed(entered) if not _is_link(one[1])]
+        images: dict[str, Stamp] = {}
+        entered = []
+        for name in natsorted(listed.folders):
+            below, inner = _below(place, name), file.within(name)
+            if selection.excludes(below):
+                continue
+            try:
+                if _is_link(inner):
+                    links.append((below, inner))
+                elif by_folder(inner) is None:
+                    entered.append((below, inner))
+                else:
+                    images[name] = _total(inner)
+            except (EmioError, OSError) as error:
+                yield Trouble(below, in_words(error))
+        yield Folder(file.uri, place, _sorted({**listed.files, **images}), frozenset(images), file.storage_options)
+        waiting += reversed(entered)
+
+
+def _only(image: File, place: str) -> Folder:
+    """Return a folder as if there were nothing in it but one image, which is a folder itself."""
+    assert image.parent is not None
+    where = place.rpartition("/")[0]
+    return Folder(image.parent.uri, where, {image.name: _total(image)}, frozenset([image.name]), image.storage_options)
 
 
 def folder_of(uri: str, place: str, storage_options: Mapping[str, Any]) -> Folder:
@@ -239,9 +259,12 @@ def folder_of(uri: str, place: str, storage_options: Mapping[str, Any]) -> Folde
     storage_options
         For fsspec.
     """
-    name = os.path.dirname(uri)
-    listed = _listing(File(name, storage_options))
-    return Folder(name, os.path.dirname(place), listed.files, storage_options)
+    file = File(os.path.dirname(uri), storage_options)
+    listed = _listing(file)
+    inner = {name: file.within(name) for name in listed.folders}
+    images = {name: _total(one) for name, one in inner.items() if by_folder(one) is not None}
+    stamps = _sorted({**listed.files, **images})
+    return Folder(file.uri, os.path.dirname(place), stamps, frozenset(images), storage_options)
 
 
 def in_words(error: BaseException) -> str:
@@ -274,8 +297,11 @@ class _Listing(NamedTuple):
 
 
 def _listing(folder: File) -> _Listing:
-    listed = _remote_listing(folder) if folder.remote else _local_listing(folder.uri)
-    return listed._replace(files={name: listed.files[name] for name in natsorted(listed.files)})
+    return _remote_listing(folder) if folder.remote else _local_listing(folder.uri)
+
+
+def _sorted(stamps: Mapping[str, Stamp]) -> dict[str, Stamp]:
+    return {name: stamps[name] for name in natsorted(stamps)}
 
 
 def _local_listing(path: str) -> _Listing:
@@ -333,18 +359,21 @@ def _remote_stamp(info: Mapping[str, Any]) -> Stamp:
     return Stamp(info.get("size"), next((info[key] for key in keys if info.get(key)), None))
 
 
-def _everything_below(folder: File) -> dict[str, Stamp]:
-    """Stamps of all files in a folder and below, by their places in it; links to folders are not followed."""
+def _total(folder: File) -> Stamp:
+    """Stamp of all files in a folder and below; links to folders are not followed."""
+    stamps = list(_stamps_below(folder))
+    marks = [stamp.mark for stamp in stamps if stamp.mark is not None]
+    return Stamp(sum(stamp.size or 0 for stamp in stamps), max(marks, key=str, default=None), len(stamps))
+
+
+def _stamps_below(folder: File) -> Iterator[Stamp]:
     if folder.remote:
         fs, path = filesystem(folder.uri, folder.storage_options)
-        start = len(path.rstrip("/")) + 1
-        return {str(name)[start:]: _remote_stamp(info) for name, info in sorted(fs.find(path, detail=True).items())}
-    found = {}
+        yield from map(_remote_stamp, fs.find(path, detail=True).values())
+        return
     for where, _, names in os.walk(folder.uri):
         for name in names:
-            path = os.path.join(where, name)
             try:
-                found[os.path.relpath(path, folder.uri).replace(os.sep, "/")] = _local_stamp(os.stat(path))
+                yield _local_stamp(os.stat(os.path.join(where, name)))
             except OSError:  # gone again
                 continue
-    return dict(sorted(found.items()))

@@ -87,11 +87,11 @@ def _joined(one: Dataset, others: list[Dataset]) -> Dataset:
         return one
     files = one.files.union(*(other.files for other in others))
     stamps = {name: stamp for known in (*others, one) for name, stamp in known.stamps.items()}
-    return replace(one, files=files, stamps=stamps, count=len(files))
+    return replace(one, files=files, stamps=stamps)
 
 
 def _without(one: Dataset, names: set[str]) -> Dataset:
     """Return a data set without files that are another's."""
     if not names:
         return one
-    return replace(one, files=one.files - names, count=len(one.files - names))
+    return replace(one, files=one.files - names)

@@ -97,7 +97,7 @@ def _as_opened_there(dataset: Dataset, known: Known, survey: Survey) -> Dataset:
     if not settings or uri is None or "{{" in str(settings):
         return dataset
     driver = str(known.entry.get("driver"))
-    named = {"format": driver.removeprefix("emio_")} if driver.startswith("emio_") else {}
+    named = {"format": driver.removeprefix("emio_")} if driver.startswith("emio_") and not dataset.is_set else {}
     folder = folder_of(uri, relative(uri, survey.root.uri) or "", survey.root.storage_options)
     answer = look(folder, uri.rpartition("/")[2], {**named, **settings})
     if isinstance(answer, Dataset):

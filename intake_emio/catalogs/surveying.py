@@ -79,27 +79,23 @@ class Survey:
                 else:
                     self.report.notes.append(f"{one.place}: {one.reason}")
                 continue
-            place = (one.place or self.root.name) if one.is_image else ""
-            if one.is_image:
-                names = [one.name] if self.selection.takes(place) else []
-                self.report.files += len(one.stamps) if names else 0
-            else:
-                names = [name for name in one.stamps if self.selection.takes(one.place_of(name))]
-                self.report.folders += 1
-                self.report.files += len(names)
+            names = [name for name in one.stamps if self.selection.takes(one.place_of(name))]
+            self.report.folders += 1
+            self.report.files += sum(one.stamps[name].files for name in names)
             yield one, self._without_known(one, names)
 
     def _without_known(self, folder: Folder, names: list[str]) -> list[str]:
         """Leave out files of entries that are current or by hand, and those that were refused as they are now."""
-        uris = {folder.name if folder.is_image else f"{folder.name.rstrip('/')}/{name}": name for name in names}
+        uris = {f"{folder.name.rstrip('/')}/{name}": name for name in names}
         for known in self.former.in_folder(folder):
-            if known.uri not in uris:
+            files = known.files
+            if uris.keys().isdisjoint(files):
                 continue
-            if not known.record:
-                self._spoken_for.add(known.uri)
-            elif known.is_current(folder):
+            if known.record:
+                if not known.is_current(folder):
+                    continue
                 self.current.append(known)
-                self._spoken_for.update(known.files)
+            self._spoken_for.update(files)
         unknown = []
         for uri, name in uris.items():
             if uri not in self._spoken_for and not self._refused_before(folder, uri, name):

@@ -111,12 +111,8 @@ class Known:
         if self.uri is None or not self.record or self.record.get("settings") != self._settings_digest:
             return False
         files = self.files
-        stamps = folder.stamps_of(files)
-        if folder.is_image:
-            now = state_of(stamps, files, (), len(folder.stamps), os.path.dirname(self.uri))
-        else:
-            beside = folder.beginning_like(os.path.basename(self.uri))
-            now = state_of(stamps, files, beside, len(files), os.path.dirname(self.uri))
+        beside = folder.beginning_like(os.path.basename(self.uri))
+        now = state_of(folder.stamps_of(files), files, beside, os.path.dirname(self.uri))
         return now is not None and now == self.record.get("state")
 
     def renewed(self, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,10 +167,8 @@ class Former:
         return next(iter(self.contents), None)
 
     def in_folder(self, folder: Folder) -> list[Known]:
-        """Entries of a folder; of a folder that is an image, its own one."""
-        if not folder.is_image:
-            return self._by_folder.get(folder.name, [])
-        return [one for one in self._by_folder.get(os.path.dirname(folder.name), []) if one.uri == folder.name]
+        """Entries of what is in a folder."""
+        return self._by_folder.get(folder.name, [])
 
     def refusals(self, root: str) -> dict[str, tuple[str, str]]:
         """Files that could not be read, by name: the reason, and the state that they were in."""
