@@ -90,6 +90,8 @@ class Format:
         Whether an image may be a folder: then `recognise` is asked about folders too.
     arrays
         Whether it is no file at all, but an array in memory.
+    set_arguments
+        Arguments by which its source takes several files on its own, faster than `FilesSource` does.
     writers
         How it is written, if it is.
     """
@@ -104,6 +106,7 @@ class Format:
     detection: str = ""
     folders: bool = False
     arrays: bool = False
+    set_arguments: tuple[str, ...] = ()
     writers: tuple[Writer, ...] = ()
 
     def load(self, what: str) -> Any:
@@ -150,6 +153,7 @@ FORMATS = (
         f"{_HERE}.dm",
         source="DMSource",
         extensions=(".dm3", ".dm4"),
+        set_arguments=("files", "same_offset"),
         recognise="is_dm",
         detection="version 3 or 4, and the beginning of a tag tree that fits into the file",
     ),
@@ -293,7 +297,18 @@ FORMATS = (
         recognise="is_zarr",
         detection="zarr.json, .zgroup or .zarray in a folder or a .zip",
         folders=True,
-        writers=(Writer((".zarr",), holds=("*",), records=True, folder=True),),
+        writers=(
+            Writer((".zarr",), holds=("*",), records=True, folder=True),
+            Writer(
+                (".ome.zarr",),
+                save="save_ome",
+                holds=("*",),
+                file_axes="ome_axes",
+                records=True,
+                losses="ome_losses",
+                folder=True,
+            ),
+        ),
     ),
     Format(
         "zspy",

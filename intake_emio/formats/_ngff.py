@@ -33,6 +33,9 @@ UNITS = {
 }
 """Words of UDUNITS, as we spell them; anything else stays as it is."""
 
+LABEL = "label_"
+"""What stands in front of the names of labels, when they are variables."""
+
 OLD_AXES = "tczyx"  # versions 0.1 and 0.2 have these five and do not say so
 
 

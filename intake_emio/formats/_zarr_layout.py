@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,14 @@ class Layout:
     def unit(self) -> tuple[int, ...]:
         """Shape of what is in one file."""
         return self.shards or self.chunks
+
+    def within(self, shape: Sequence[int]) -> Layout:
+        """Return the same for a smaller array."""
+        chunks = tuple(min(c, n) for c, n in zip(self.chunks, shape, strict=True))
+        if self.shards is None:
+            return replace(self, chunks=chunks)
+        shards = tuple(min(s // c, -(-n // c)) * c for s, c, n in zip(self.shards, chunks, shape, strict=True))
+        return replace(self, chunks=chunks, shards=shards)
 
     @property
     def plain(self) -> bool:
@@ -144,9 +152,10 @@ def _sizes(
             raise ArgumentError(f"{name} names axis {unknown[0]!r}, but the image has {image_axes!r}")
         given = {axis: size for axis, size in given.items() if axis in axes}
     sizes = given_chunks(given, axes, shape, usual, image_axes[-2:])
-    if any(isinstance(size, tuple) for size in sizes):
+    whole = tuple(max(1, size) for size in sizes if isinstance(size, int))
+    if len(whole) < len(sizes):
         raise ArgumentError(f"{name}={given!r}: in a Zarr array all of them have one size")
-    return tuple(max(1, size) for size in sizes)  # type: ignore[type-var]
+    return whole
 
 
 def _whole_shards(

@@ -142,7 +142,7 @@ def _compose(clean: xr.Dataset, layouts: Mapping[Any, Layout], wishes: Wishes, s
         hollow.to_zarr(
             store.skeleton,
             mode="w-",
-            zarr_format=wishes.zarr_format,  # type: ignore[call-overload]
+            zarr_format=wishes.zarr_format,
             consolidated=True,
             compute=False,
             encoding=encoding,

@@ -1,4 +1,4 @@
-"""Zarr stores: groups of xarray, bare arrays, groups of arrays, OME-Zarr. A Dataset is written as a group.
+"""Zarr stores: groups of xarray, bare arrays, groups of arrays, OME-Zarr. Groups and OME-Zarr are written.
 
 Layout and quirks: docs/formats/zarr.md.
 """
@@ -23,6 +23,7 @@ from ..image import Image, Variable
 from ..record import KEY, OF_DATASET, Record
 from ..source import ImageSource
 from . import _ngff
+from ._ngff_writing import ome_axes, ome_losses, save_ome
 from ._zarr_store import (
     Parts,
     arrays_in,
@@ -43,7 +44,7 @@ from ._zarr_store import (
 )
 from ._zarr_writing import save
 
-__all__ = ["ZarrSource", "is_zarr", "save"]
+__all__ = ["ZarrSource", "is_zarr", "ome_axes", "ome_losses", "save", "save_ome"]
 
 
 class ZarrSource(ImageSource):
@@ -195,7 +196,7 @@ class ZarrSource(ImageSource):
             parts.add(name, other, name in beside)
         ours = attrs["metadata"].get("fileheader") if isinstance(attrs.get("metadata"), dict) else None
         account = Record.parse(attrs.pop(KEY, None))
-        header: Any = ours if isinstance(ours, dict) and "format" in attrs else {"attributes": clean_attrs(attrs)}
+        header: Any = ours if isinstance(ours, dict) else {"attributes": clean_attrs(attrs)}
         if "".join(letters.values()) != "".join(names):
             header = {**header, "dims": list(names)}
         image = Image(
@@ -262,16 +263,17 @@ class ZarrSource(ImageSource):
         if image.channel:
             names = _ngff.channel_names(ome, pixels.shape[image.axes.index(image.channel)])
             calibration |= {image.channel: names} if names else {}
+        ours = Record.parse(group.attrs.get(KEY)) if (series, level) == (0, 0) else None
         described = Image(
             pixels,
             image.axes,
             calibration=calibration,
-            header={**clean_attrs(ome), "level": level},
+            header={**{key: value for key, value in clean_attrs(ome).items() if key != KEY}, "level": level},
             acquisition={"title": image.name} if image.name else {},
             variables=self._labels(store, group, dict(zip(image.axes, pixels.shape, strict=True)), level),
             datasets=series_listing(store, group, images) if len(images) > 1 else (),
         )
-        return self._shaped(store, described)
+        return self._shaped(store, ours.applied(described) if ours else described)
 
     def _labels(self, store: StoreName, group: Any, sizes: dict[str, int], level: int) -> dict[str, Variable]:
         """Describe the label images that have the image's own pixels."""
@@ -286,9 +288,12 @@ class ZarrSource(ImageSource):
                 label = store.node(joined(folder.path, str(name)))
                 scales = _ngff.multiscales(place_of(store, label.path), _ngff.section(dict(label.attrs)))
                 array = store.node(joined(label.path, scales[0].paths[level] if level < len(scales[0].paths) else "?"))
-                pixels = StoredArray.of(store, array, self.sig_dims)
-                if all(sizes.get(a) == n for a, n in zip(scales[0].axes, pixels.shape, strict=True)):
-                    found[f"label_{name}"] = Variable(pixels, scales[0].axes)
+                variable = Variable(StoredArray.of(store, array, self.sig_dims), scales[0].axes)
+                if variable.sizes.items() <= sizes.items():
+                    ours = Record.parse(label.attrs.get(KEY))
+                    named = str(ours.account.get("name")) if ours else "image"
+                    usual = named in ("image", *found)
+                    found[_ngff.LABEL + str(name) if usual else named] = variable.arranged(ours.axes if ours else None)
         return found
 
     # Shapes -----------------------------------------------------------------------------------------------------

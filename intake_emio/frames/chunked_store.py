@@ -24,7 +24,7 @@ import numpy as np
 
 from ..errors import EmioError, HeaderError, MissingFileError, StorageError
 from .chunking import grown_chunks
-from .files import File
+from .files import File, filesystem
 from .pixels import READ_BYTES, Box, Pixels
 
 METADATA = ("zarr.json", ".zgroup", ".zarray")
@@ -55,12 +55,12 @@ class StoreName:
 
     def open(self) -> Any:
         """Open the store, read-only."""
-        from zarr.storage import FsspecStore, LocalStore, ZipStore
+        from zarr.storage import LocalStore, ZipStore
 
         if self.zipped:
             return ZipStore(self.uri, mode="r")
         if File(self.uri).remote:
-            return FsspecStore.from_url(self.uri, storage_options=dict(self.options) or None, read_only=True)
+            return remote_store(self.uri, self.options, read_only=True)
         return LocalStore(self.uri, read_only=True)
 
     @contextlib.contextmanager
@@ -142,6 +142,16 @@ class StoreName:
             if file.exists():
                 return file.stamp
         return None
+
+
+def remote_store(uri: str, options: Mapping[str, Any], *, read_only: bool) -> Any:
+    """Open a store behind an fsspec URL, on file systems with and without concurrent requests."""
+    from zarr.storage import FsspecStore
+
+    fs, path = filesystem(uri, options)
+    if fs.async_impl:
+        return FsspecStore.from_url(uri, storage_options=dict(options) or None, read_only=read_only)
+    return FsspecStore.from_mapper(fs.get_mapper(path), read_only=read_only)
 
 
 @dataclass(frozen=True)

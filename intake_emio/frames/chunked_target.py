@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .chunked_store import remote_store
 from .chunking import cores
 from .files import filesystem, is_remote
 from .pixels import Box
@@ -124,12 +125,11 @@ class ChunkTarget:
 @functools.lru_cache(maxsize=32)
 def _opened(target: ChunkTarget, process: int) -> Any:
     import zarr
-    from zarr.storage import FsspecStore, LocalStore
+    from zarr.storage import LocalStore
 
-    where: Any = LocalStore(target.uri)
-    if is_remote(target.uri):
-        where = FsspecStore.from_url(target.uri, storage_options=dict(target.options) or None)
-    array = zarr.open_array(where, path=target.path, mode="r+")
+    remote = is_remote(target.uri)
+    opened = remote_store(target.uri, target.options, read_only=False) if remote else LocalStore(target.uri)
+    array = zarr.open_array(opened, path=target.path, mode="r+")
     return array.with_config({"write_empty_chunks": True})  # to look for blank ones takes longer than to write them
 
 
