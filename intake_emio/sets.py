@@ -17,6 +17,7 @@ from .axes import Calibration, array_axes, even_or_labels
 from .detection import open_source
 from .errors import ArgumentError, EmioError, MissingFileError
 from .finding import Axis, Found, Grid, Listing, find_members, grid_of, several_files
+from .formats import registry
 from .frames.files import File, is_remote, normalise
 from .frames.gathered import Gathered
 from .frames.held import Held
@@ -50,7 +51,11 @@ def open_any(uri: Any, *, storage_options: Mapping[str, Any] | None = None, **se
     **settings
         Arguments of the source.
     """
-    if "files" not in settings and several_files(uri, storage_options):  # stacks of DM files have a list of their own
+    own = next((entry for entry in registry().values() if set(entry.set_arguments) & set(settings)), None)
+    if own is not None and several_files(uri, storage_options):
+        given = {name: value for name, value in settings.items() if name != "format"}
+        return own.source_class()(uri, storage_options=dict(storage_options or {}), **given)
+    if own is None and several_files(uri, storage_options):
         return FilesSource(uri, storage_options=dict(storage_options or {}), **settings)
     return open_source(uri, storage_options=storage_options, **settings)
 

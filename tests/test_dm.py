@@ -660,3 +660,11 @@ def test_rosettasciio_reads_the_same_spectrum_image(dm4):
     for letter, axis in zip("cyx", theirs["axes"], strict=True):
         assert ds[letter].values[0] == pytest.approx(axis["offset"])
         assert ds.attrs["metadata"]["spacing"][letter] == pytest.approx(axis["scale"])
+
+
+@pytest.mark.parametrize("same_offset", [{}, {"same_offset": True}])
+def test_imload_takes_globs_and_lists(series, tmp_path, same_offset):
+    paths = series(11)
+    assert numbers(imload(tmp_path / "scan_*.dm3", **same_offset)) == list(range(11))
+    assert numbers(imload([paths[2], paths[0]], **same_offset)) == [2, 0]
+    assert imload(tmp_path / "scan_*.dm3", nav_shape=(2, 5), **same_offset).image.dims == ("y", "x", "v", "u")
