@@ -182,12 +182,11 @@ def entries_of(catalog: Any) -> Iterator[Found]:
         name = normalise(catalog)
         yield from _of_file(read_catalog(name), "", frozenset([name]))
     elif hasattr(catalog, "walk"):
-        yield from _of_catalog(catalog, "", 0)
+        yield from _of_catalog(catalog, "", ())
     elif hasattr(catalog, "entries"):
-        for name in catalog.entries:
-            shown = next((alias for alias, token in catalog.aliases.items() if token == name), name)
-            entry = catalog.entries[name]
-            yield _found(shown, _version_2(entry.reader, entry.metadata), catalog[name])
+        aliases = {token: alias for alias, token in catalog.aliases.items()}
+        for name, entry in catalog.entries.items():
+            yield _found(aliases.get(name, name), _version_2(entry.reader, entry.metadata), catalog[name])
     else:
         raise ArgumentTypeError(
             f"a catalog of intake, or the path of one, was expected, not a {type(catalog).__name__}"
@@ -215,20 +214,23 @@ def _of_file(catalog: CatalogText, prefix: str, above: frozenset[str]) -> Iterat
             yield from _of_file(inner, f"{prefix}{name}.", above | {below})
 
 
-def _of_catalog(catalog: Any, prefix: str, depth: int) -> Iterator[Found]:
+def _of_catalog(catalog: Any, prefix: str, above: tuple[str, ...]) -> Iterator[Found]:
     """Entries of a catalog that intake has opened."""
+    path = str(getattr(catalog, "path", ""))
+    if len(above) > DEEPEST or (path and path in above):
+        return
     for name, entry in catalog.walk(depth=1).items():
         described = entry.describe()
         if described["container"] != "catalog":
             driver = next(iter(described["driver"]), None) if described["driver"] else None
             yield _found(prefix + name, {**described, "driver": driver}, entry)
-        elif depth < DEEPEST:
-            try:
-                inner = list(_of_catalog(entry(), f"{prefix}{name}.", depth + 1))
-            except Exception as error:  # whatever intake and the drivers of others raise
-                warnings.warn(f"{prefix}{name} cannot be searched: {error}", EmioWarning, stacklevel=2)
-                continue
-            yield from inner
+            continue
+        try:
+            inner = list(_of_catalog(entry(), f"{prefix}{name}.", (*above, path)))
+        except Exception as error:  # whatever intake and the drivers of others raise
+            warnings.warn(f"{prefix}{name} cannot be searched: {error}", EmioWarning, stacklevel=2)
+            continue
+        yield from inner
 
 
 def _version_2(reader: Any, metadata: Any) -> dict[str, Any]:
@@ -366,6 +368,7 @@ def _as_catalog(catalog: Any, found: list[Found]) -> Any:
         chosen = type(catalog)()
         for one in found:
             chosen[one.name] = one.handle
+            chosen.aliases[one.name] = one.name  # by which intake lists what is there
         return chosen
     from intake.catalog import Catalog
 
