@@ -1186,3 +1186,38 @@ def test_read_catalog_gives_plain_data(tmp_path):
     (tmp_path / "c.yml").write_text(FINE)
     catalog = read_catalog(tmp_path / "c.yml")
     assert {**catalog.content, "sources": dict(catalog.entries())} == yaml.safe_load(FINE)
+
+
+# The examples --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """Folder with the example catalogs, and the demo's data beside them."""
+    folder = Path(__file__).parents[1] / "catalogs"
+    if not folder.exists():
+        pytest.skip("the example catalogs are not part of an installation")
+    copied = tmp_path_factory.mktemp("examples") / "catalogs"
+    shutil.copytree(folder, copied)
+    emio_says("demo", copied / "emio-demo")
+    return copied
+
+
+def test_the_example_of_a_crawled_catalog_is_what_is_written(examples, tmp_path):
+    emio_says("catalog", examples / "emio-demo", "-o", examples / "again.yml")
+    made, example = stored(examples / "again.yml"), stored(examples / "crawled.yml")
+    for content in (made, example):
+        for entry in content["sources"].values():
+            for fact in ("modified", "state"):
+                assert entry["metadata"]["emio"].pop(fact)
+    assert made == example
+
+
+def test_the_examples_open_what_the_demo_makes(examples):
+    rows = examples / "emio-demo" / "rows.tif"
+    emio_says("convert", examples / "emio-demo" / "gold_on_carbon.blo", rows, "--partition", "xvu")
+    catalog = intake.open_catalog(str(examples / "lab.yml"))
+    names = ["demo.gold_on_carbon", "demo.upper_half", "crawled.gold_on_carbon", "rows"]
+    assert sorted(emio.search(catalog)) == sorted(names)
+    shapes = [catalog[name].to_dask().image.shape for name in names]
+    assert shapes == [(64, 64, 96, 96), (32, 64, 96, 96), (64, 64, 96, 96), (64, 64, 96, 96)]

@@ -42,7 +42,7 @@ def demo(folder: Annotated[str, typer.Argument(help="Where to put the files.")] 
     console.print(f"1. a scan of 64 x 64 diffraction patterns: [cyan]{scan}[/]")
 
     catalog = os.path.join(folder, "catalog.yml")
-    write_catalog(catalog)
+    write_catalog(catalog, scan)
     console.print(f"2. a catalog that lists it: [cyan]{catalog}[/]")
 
     source = intake.open_catalog(catalog).gold_on_carbon
@@ -56,19 +56,11 @@ def demo(folder: Annotated[str, typer.Argument(help="Where to put the files.")] 
     print(os.path.abspath(picture))
 
 
-def write_catalog(path: str) -> None:
-    """Write the V1 catalog that lists the demo's scan."""
-    import yaml
+def write_catalog(path: str, scan: str) -> None:
+    """Write the catalog that lists the demo's scan; what somebody wrote into it before is kept."""
+    from ..catalogs.building import build_catalog
 
-    entry = {
-        "description": "Synthetic 4D-STEM scan of gold particles on carbon",
-        "driver": "emio_blo",
-        "args": {"uri": "{{ CATALOG_DIR }}/gold_on_carbon.blo"},
-        "metadata": {"sample": "gold on carbon"},
-    }
-    content = {"metadata": {"version": 1, "name": "emio_demo"}, "sources": {"gold_on_carbon": entry}}
-    with open(path, "w", encoding="utf-8") as file:
-        yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+    build_catalog(os.path.dirname(scan), path, include=os.path.basename(scan), update=True)
 
 
 def synthetic_scan(points: int, size: int, seed: int = 7) -> xr.Dataset:
