@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import intake_emio as emio
-from intake_emio.errors import ArgumentError, EmioError, EmioWarning
+from intake_emio.errors import ArgumentError, EmioError, EmioWarning, StorageError
 from intake_emio.formats.hdf5 import HDF5Source
 from intake_emio.frames.frames import Frames
 
@@ -437,6 +437,42 @@ def test_a_broken_account_does_no_harm(folder, account):
     ds = emio.imload("scan.h5")
     np.testing.assert_array_equal(ds.image, PIXELS)
     assert ds.x.values.tolist() == ["left", "a", "b", "rechts außen"]
+
+
+def test_coordinates_that_lie_in_other_files_are_not_read(folder):
+    (folder / "secret").write_bytes(b"password")
+    with h5py.File("scan.h5", "w") as file:
+        file["image"] = PIXELS[0, 0, :4, :8]
+        file.create_dataset("x", (8,), "u1", external=[(str(folder / "secret"), 0, 8)])
+        file["y"] = np.arange(4.0)
+        file.create_dataset("note", (8,), "u1", external=[(str(folder / "secret"), 0, 8)])
+        for k, axis in enumerate("yx"):
+            file[axis].make_scale(axis)
+            file["image"].dims[k].attach_scale(file[axis])
+        file["image"].attrs["coordinates"] = "note"
+        file["note"].dims[0].attach_scale(file["x"])
+    with pytest.raises(StorageError, match="/note has its values in another file"):
+        emio.imload("scan.h5")
+    with h5py.File("scan.h5", "r+") as file:
+        del file["note"]
+    ds = emio.imload("scan.h5")
+    assert set(ds.coords) == {"y"}
+
+
+@pytest.mark.parametrize("units", ["days since the beginning", "days since 2000-01-01"])
+def test_times_that_nobody_understands_stay_numbers(folder, units):
+    with h5py.File("scan.h5", "w") as file:
+        file["image"] = PIXELS[0, 0]
+        file["y"] = np.arange(50) + 0.5
+        file["y"].attrs["units"], file["y"].attrs["calendar"] = units, "of the Maya"
+        file["y"].make_scale("y")
+        file["x"] = np.arange(60.0)
+        file["x"].make_scale("x")
+        for k, axis in enumerate("yx"):
+            file["image"].dims[k].attach_scale(file[axis])
+    ds = emio.imload("scan.h5")
+    np.testing.assert_array_equal(ds.y, np.arange(50) + 0.5)
+    assert ds.y.attrs == {"units": units}
 
 
 @NAMED

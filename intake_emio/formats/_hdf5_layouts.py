@@ -218,10 +218,17 @@ def small(place: Place | None) -> np.ndarray | None:
     """Values of a dataset that is small (a vector, a scalar), as an array; `None` if it cannot be read."""
     if place is None or not place.is_dataset or place.thing.size is None or place.thing.size > 1 << 20:
         return None
+    if lies_elsewhere(place.thing):
+        return None
     try:
         return np.asarray(place.thing[()])
     except (OSError, TypeError, ValueError, RuntimeError):
         return None
+
+
+def lies_elsewhere(dataset: Any) -> bool:
+    """Whether a dataset has its values in other files: only pixels may, and those are checked (`Tree.check`)."""
+    return bool(dataset.external) or dataset.is_virtual
 
 
 # Files without a layout, and netCDF-4 --------------------------------------------------------------------------------
@@ -248,7 +255,7 @@ def labelled(tree: Tree, place: Place, name: str, signal: int | None = None) -> 
     by_axis = {}
     for k, dim in enumerate(dataset.dims):
         scale = _attached(dim)
-        if scale is None or _is_dimension(scale) or scale.shape != (dataset.shape[k],):
+        if scale is None or _is_dimension(scale) or scale.shape != (dataset.shape[k],) or lies_elsewhere(scale):
             continue
         unit = scale.attrs.get("units")
         by_axis[k] = along(np.asarray(scale[()]), dataset.shape[k], None if unit is None else text(unit))

@@ -14,7 +14,7 @@ from ..frames.held import Held
 from ..image import Image, Variable
 from ..record import KEY, Record, coordinates
 from ._hdf5_files import Place, Tree, attributes, text
-from ._hdf5_layouts import NO_VARIABLE, Array, Beside, axis_names, is_pixels, labelled
+from ._hdf5_layouts import NO_VARIABLE, Array, Beside, axis_names, is_pixels, labelled, lies_elsewhere
 
 MOST_VARIABLES = 1000
 MOST_HELD = 64 << 20
@@ -35,10 +35,16 @@ OF_NETCDF = {
 }
 """Attributes that say how netCDF, or xarray, stores a variable."""
 
+CODING = {"units", "calendar"}
+"""Attributes by which times are stored as numbers."""
+
 
 def netcdf(tree: Tree) -> list[Array]:
     """Variables of a file that we have written, or that has an `image` with axes of single letters; the image first."""
-    record, found = _record(tree), _variables(tree)
+    record = _record(tree)
+    if record is None and "image" not in tree.root.thing:
+        return []
+    found = _variables(tree)
     axes = {name: _axes(place) for name, place in found.items()}
     main = str(record.account.get("name")) if record is not None else "image"
     main = main if main in found else "image"
@@ -172,19 +178,30 @@ def _is_time(place: Place) -> bool:
 
 
 def _values(place: Place, dims: str) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Values of a coordinate, text and times as such, and its attributes; `None` if there are too many."""
+    """Values of a coordinate, text and times as such, and its attributes; `None` if they are none, or too many."""
     dataset, attrs = place.thing, attributes(place.thing)
-    if dataset.size is None or dataset.size * dataset.dtype.itemsize > MOST_HELD:
+    if dataset.size is None or dataset.size * dataset.dtype.itemsize > MOST_HELD or lies_elsewhere(dataset):
         return None, {}
     values = np.asarray(dataset[()])
     if values.dtype.kind in "OS":
         values = np.array([text(value) for value in values.reshape(-1)], dtype=str).reshape(values.shape)
     if attrs.get("dtype") == "bool":
         values = values.astype(bool)
-    if not _is_time(place):
+    if values.dtype.kind not in "biufcU":
+        return None, {}
+    times = _times(place, dims, values, attrs) if _is_time(place) else None
+    if times is None:
         return values, _clean(attrs)
+    return times, {k: v for k, v in _clean(attrs).items() if k not in CODING}
+
+
+def _times(place: Place, dims: str, values: np.ndarray, attrs: Mapping[str, Any]) -> np.ndarray | None:
+    """Numbers as the times that they mean by the conventions of CF; `None` if nobody understands them."""
     import xarray as xr
 
-    encoded = xr.Variable(tuple(dims), values, {k: v for k, v in attrs.items() if k in ("units", "calendar", "dtype")})
-    decoded = xr.conventions.decode_cf_variable(place.path, encoded, mask_and_scale=False)
-    return np.asarray(decoded.values), {k: v for k, v in _clean(attrs).items() if k not in ("units", "calendar")}
+    encoded = xr.Variable(tuple(dims), values, {k: v for k, v in attrs.items() if k in (*CODING, "dtype")})
+    try:
+        times = np.asarray(xr.conventions.decode_cf_variable(place.path, encoded, mask_and_scale=False).values)
+    except (ValueError, TypeError, OverflowError, ImportError):
+        return None
+    return times if times.dtype.kind in "mM" else None  # not those of other calendars

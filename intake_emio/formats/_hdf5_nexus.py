@@ -13,7 +13,7 @@ from ..axes import Calibration, Scale
 from ..errors import EmioWarning, HeaderError
 from . import _hyperspy
 from ._hdf5_files import Place, Tree, attributes, number, plain, text, texts
-from ._hdf5_layouts import Array, along, is_pixels, positional, small
+from ._hdf5_layouts import Array, along, is_pixels, lies_elsewhere, positional, small
 
 ENERGY_UNITS = {"eV", "keV", "meV"}
 MEMBER = re.compile(r"data_\d+")
@@ -269,7 +269,7 @@ def _dead(tree: Tree, frame: tuple[int, ...]) -> tuple[int, ...]:
 
 def _picture(place: Place | None, frame: tuple[int, ...]) -> np.ndarray | None:
     """Values of a dataset that belongs to the frames; `None` if it has another shape."""
-    if place is None or not place.is_dataset or place.thing.shape != frame:
+    if place is None or not place.is_dataset or place.thing.shape != frame or lies_elsewhere(place.thing):
         return None
     return np.asarray(place.thing[()])
 

@@ -14,7 +14,7 @@ import numpy as np
 from .. import arguments
 from ..errors import ArgumentError
 from ..record import KEY, coordinate
-from ._hdf5_netcdf import OF_NETCDF
+from ._hdf5_netcdf import CODING, OF_NETCDF
 from ._hdf5_pixels import Plan, as_disk_errors, write_pixels
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 LONG = 1000
 """Lists of more members are written as text: an attribute has 64 kB."""
-
-CODING = {"units", "calendar"}
-"""Attributes by which times are stored as numbers."""
 
 OF_THE_FILE = {"uri", "format", KEY}
 """Attributes of Datasets that belong to the file which was read."""
