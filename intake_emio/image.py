@@ -77,7 +77,8 @@ class Image:
     variables
         Further variables, such as the ``navigator`` of a blockfile.
     facts
-        Per-frame facts, which become coordinates along the navigation axes.
+        Per-frame facts, which become coordinates along the navigation axes; under the name of an axis its coordinate,
+        where a calibration cannot say all of it.
     attrs
         Of the image variable.
     frame_axes
@@ -165,24 +166,18 @@ class Image:
             frame_axes=rename(self.frame_axes),
             calibration={names.get(a, a): c for a, c in self.calibration.items()},
             variables={k: replace(v, axes=rename(v.axes)) for k, v in self.variables.items()},
-            facts={k: replace(v, axes=rename(v.axes)) for k, v in self.facts.items()},
+            facts={rename(k) if k == v.axes else k: replace(v, axes=rename(v.axes)) for k, v in self.facts.items()},
         )
 
     def with_metadata(self, metadata: Mapping[str, Any]) -> Image:
         """Return the image with the user's word over the file's: `axes`, `spacing`, `spacing_units`, `coords`."""
         renamed = self if metadata.get("axes") is None else self.renamed(metadata["axes"])
         sizes = renamed.sizes
-        return replace(
-            renamed,
-            calibration=recalibrate(
-                "".join(sizes),
-                tuple(sizes.values()),
-                renamed.calibration,
-                spacing=metadata.get("spacing"),
-                spacing_units=metadata.get("spacing_units"),
-                coords=metadata.get("coords"),
-            ),
-        )
+        given = {key: metadata.get(key) for key in ("spacing", "spacing_units", "coords")}
+        calibration = recalibrate("".join(sizes), tuple(sizes.values()), renamed.calibration, **given)
+        told = {axis for axes in given.values() for axis in axes or ()}
+        facts = {name: fact for name, fact in renamed.facts.items() if name not in told}
+        return replace(renamed, calibration=calibration, facts=facts)
 
     def arranged(self, order: str | None) -> Image:
         """Return the image with all variables presented in another order of axes."""
@@ -294,7 +289,7 @@ class Image:
             return tuple(variable.axes), array(name, variable), dict(variable.attrs)
 
         sizes = self.sizes
-        coords: dict[str, Any] = {name: entry(name, fact) for name, fact in self.facts.items()}
+        coords: dict[str, Any] = {}
         for axis, scale in self.calibration.items():
             if axis in sizes:
                 coords[axis] = (
@@ -304,6 +299,7 @@ class Image:
                 )
         for axis, (value, units) in self.scalars.items():
             coords[axis] = ((), value, {"units": units} if units else {})
+        coords |= {name: entry(name, fact) for name, fact in self.facts.items()}
         pictures = {self.name: self.image, **self.variables}
         return xr.Dataset(
             {name: entry(name, variable) for name, variable in pictures.items()},
