@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,7 @@ DEEPEST = 32
 EXPERIMENTS = "Experiments"
 MOST_LISTED = 20
 MOST_HELD = 16 << 20
+TIME_UNITS = ("s", "ms", "us", "ns")
 FREE_LETTERS = "itczyxvuwsabdefghjklmnopqr"
 
 # Finding stores ------------------------------------------------------------------------------------------------------
@@ -231,6 +233,7 @@ class Parts:
     store: StoreName
     letters: dict[str, str]
     sizes: dict[str, int]
+    times: Mapping[str, str] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)
     variables: dict[str, Variable] = field(default_factory=dict)
     facts: dict[str, Variable] = field(default_factory=dict)
@@ -245,27 +248,32 @@ class Parts:
             or any(self.sizes.get(d, n) != n for d, n in zip(dims, array.shape, strict=True))
         ):
             return
-        if coordinate and dims == (name,):
-            if name in self.letters:
-                values, units, _ = coordinate_of(self.store, array)
-                self.calibration[self.letters[name]] = even_or_labels(values, units)
-            return
-        if coordinate and not dims:
-            values, units, _ = coordinate_of(self.store, array)
-            self.scalars[name] = (values[()], units)
-            return
         if coordinate and not set(dims) <= set(self.letters):
+            return
+        if coordinate and dims in ((name,), ()):
+            self._add_coordinate(self.letters[name] if dims else name, array)
             return
         axes = self._axes(dims)
         if np.dtype(array.dtype).kind in "biufc" and not (coordinate and is_time(array)):
             found = Variable(StoredArray.of(self.store, array), axes, clean_attrs(dict(array.attrs)))
         elif coordinate or array.nbytes <= MOST_HELD:
-            values, units, attrs = coordinate_of(self.store, array)
-            found = Variable(Held(values), axes, {**attrs, **({"units": units} if units else {})})
+            values, attrs = coordinate_of(self.store, array, self.times.get(name))
+            found = Variable(Held(values), axes, attrs)
         else:
             warnings.warn(f"{self.store.uri}: {name} of type {array.dtype} is left out", EmioWarning, stacklevel=6)
             return
         (self.facts if coordinate else self.variables)[name] = found
+
+    def _add_coordinate(self, name: str, array: Any) -> None:
+        """Take the coordinate of an axis, or a single value; what has more attributes than units is kept whole."""
+        values, attrs = coordinate_of(self.store, array, self.times.get(array.basename))
+        units = None if attrs.get("units") is None else str(attrs["units"])
+        if array.ndim:
+            self.calibration[name] = even_or_labels(values, units)
+        elif attrs.keys() <= {"units"}:
+            self.scalars[name] = (values[()], units)
+        if not attrs.keys() <= {"units"}:
+            self.facts[name] = Variable(Held(values, 0), name if array.ndim else "", attrs)
 
     def _axes(self, dims: tuple[str, ...]) -> str:
         """Letters of dimensions: those of the image, and free ones for others."""
@@ -282,8 +290,8 @@ def is_time(array: Any) -> bool:
     return " since " in str(attrs.get("units", "")) or str(attrs.get("dtype", "")).startswith("timedelta64")
 
 
-def coordinate_of(store: StoreName, array: Any) -> tuple[np.ndarray, str | None, dict[str, Any]]:
-    """Values of a coordinate, its units and its other attributes; times and text are decoded."""
+def coordinate_of(store: StoreName, array: Any, time_unit: str | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    """Values of a coordinate, and its attributes; text and times are decoded, dates in a unit (default: ns)."""
     with store.in_our_words(array.path):
         values = np.asarray(array[...])
     attrs = clean_attrs(dict(array.attrs))
@@ -293,7 +301,9 @@ def coordinate_of(store: StoreName, array: Any) -> tuple[np.ndarray, str | None,
         import xarray as xr
 
         variable = xr.Variable(dims_of(array) or (), values, attrs)
-        decoded = xr.conventions.decode_cf_variable(array.basename, variable, mask_and_scale=False)
+        dates: Any = xr.coders.CFDatetimeCoder(time_unit=time_unit if time_unit in TIME_UNITS else "ns")  # type: ignore
+        decoded = xr.conventions.decode_cf_variable(
+            array.basename, variable, mask_and_scale=False, decode_times=dates, decode_timedelta=True
+        )
         values, attrs = np.asarray(decoded.values), dict(decoded.attrs)
-    units = attrs.pop("units", None)
-    return values, None if units is None else str(units), attrs
+    return values, attrs

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PIXELS = "biufc"
+TIMES = "times"
+"""Entry of our own attribute of the group: units of dates that are not nanoseconds, which is all that xarray reads."""
+
 OF_TIMES = ("units", "calendar", "dtype")
 """Attributes in which xarray says how it stores times."""
 
@@ -68,8 +71,9 @@ def save(
     arguments.choice("zarr_format", zarr_format, (2, 3))
     wishes = Wishes(compress, arguments.chunks(chunks), arguments.chunks(shards), zarr_format)
     clean = _cleaned(dataset, zarr_format)
-    if record and "outer" in record:
-        clean.attrs[KEY] = arguments.plain(record)
+    ours = {**(record if record and "outer" in record else {}), **_units_of_dates(clean)}
+    if ours:
+        clean.attrs[KEY] = arguments.plain(ours)
     layouts = _layouts(clean, wishes)
     store = NewStore(path, storage_options)
     _compose(clean, layouts, wishes, store)
@@ -92,10 +96,10 @@ def _cleaned(dataset: xr.Dataset, zarr_format: int) -> xr.Dataset:
     for name, variable in clean.variables.items():
         kinds = PIXELS if name in clean.data_vars else PIXELS + "USTMm"
         if variable.dtype.kind not in kinds:
-            levels = getattr(clean.indexes.get(name), "nlevels", 1)
-            what = f"{levels} levels at once" if levels > 1 else str(variable.dtype)
-            way_out = f"reset_index({name!r})" if levels > 1 else "convert it (astype), or drop it (drop_vars)"
-            raise ArgumentError(f"variable {name!r} holds {what}, which Zarr cannot store: {way_out}")
+            several = getattr(clean.indexes.get(name), "nlevels", 1) > 1
+            what = "is a MultiIndex" if several else f"holds {variable.dtype}"
+            way_out = f"reset_index({name!r})" if several else "convert it (astype), or drop it (drop_vars)"
+            raise ArgumentError(f"variable {name!r} {what}, which Zarr cannot store: {way_out}")
         attrs = arguments.plain(variable.attrs)
         times = OF_TIMES if variable.dtype.kind in "Mm" else ()
         variable.attrs = {key: value for key, value in attrs.items() if key != "coordinates" and key not in times}
@@ -107,6 +111,12 @@ def _cleaned(dataset: xr.Dataset, zarr_format: int) -> xr.Dataset:
         elif coord.chunks is not None and coord.dtype.kind not in PIXELS:
             text[name] = coord.compute()
     return clean.assign_coords(text)
+
+
+def _units_of_dates(dataset: xr.Dataset) -> dict[str, Any]:
+    dates = {str(name): v.dtype for name, v in dataset.variables.items() if v.dtype.kind == "M"}
+    units = {name: np.datetime_data(dtype)[0] for name, dtype in dates.items()}
+    return {TIMES: found} if (found := {name: unit for name, unit in units.items() if unit != "ns"}) else {}
 
 
 def _layouts(clean: xr.Dataset, wishes: Wishes) -> dict[Any, Layout]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +43,7 @@ from ._zarr_store import (
     series_listing,
     spacing_in,
 )
-from ._zarr_writing import save
+from ._zarr_writing import TIMES, save
 
 __all__ = ["ZarrSource", "is_zarr", "ome_axes", "ome_losses", "save", "save_ome"]
 
@@ -191,12 +192,15 @@ class ZarrSource(ImageSource):
         array = variables.pop(main)
         names = dims_of(array) or ()
         letters = dict(zip(names, self._letters(store, list(names)), strict=True))
-        parts = Parts(store, letters, dict(zip(names, array.shape, strict=True)))
+        ours = attrs.pop(KEY, None)
+        times = ours.get(TIMES) if isinstance(ours, Mapping) else None
+        sizes = dict(zip(names, array.shape, strict=True))
+        parts = Parts(store, letters, sizes, times if isinstance(times, Mapping) else {})
         for name, other in variables.items():
             parts.add(name, other, name in beside)
-        ours = attrs["metadata"].get("fileheader") if isinstance(attrs.get("metadata"), dict) else None
-        account = Record.parse(attrs.pop(KEY, None))
-        header: Any = ours if isinstance(ours, dict) else {"attributes": clean_attrs(attrs)}
+        account = Record.parse(ours)
+        told = attrs["metadata"].get("fileheader") if isinstance(attrs.get("metadata"), dict) else None
+        header: Any = told if isinstance(told, dict) else {"attributes": clean_attrs(attrs)}
         if "".join(letters.values()) != "".join(names):
             header = {**header, "dims": list(names)}
         image = Image(
