@@ -141,7 +141,8 @@ def as_dataset(image: Any) -> xr.Dataset:
         _check_dense(image)
         labelled = to_xarray(image)
         attrs = labelled.attrs
-        image = labelled.to_dataset(name="image" if labelled.name in (None, *labelled.coords) else labelled.name)
+        nobody = (None, getattr(labelled.data, "name", None))  # xarray takes the name that dask has given an array
+        image = labelled.to_dataset(name="image" if labelled.name in (*nobody, *labelled.coords) else labelled.name)
         image.attrs = dict(attrs)
     for name, variable in image.data_vars.items():
         if not variable.ndim:

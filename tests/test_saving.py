@@ -118,6 +118,11 @@ def test_a_bare_array_becomes_the_image(folder, pixels):
     np.testing.assert_array_equal(ds.image, np.arange(6).reshape(2, 3))
 
 
+def test_a_name_that_dask_has_given_is_none(folder):
+    imsave(xr.DataArray(da.zeros((4, 4), chunks=2), dims=("y", "x")), "image.zarr")
+    assert list(xr.open_zarr("image.zarr").data_vars) == ["image"]
+
+
 @pytest.mark.filterwarnings("ignore:The data type .* does not have a Zarr V3 specification")
 def test_a_store_keeps_all_variables_coordinates_and_attributes(folder):
     ds = scan().assign(mask=(("v", "u"), np.eye(5, dtype=bool)))
