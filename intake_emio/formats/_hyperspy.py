@@ -164,9 +164,9 @@ def calibration(axis: Mapping[str, Any], size: int) -> Calibration | None:
         values = function_values(axis, size)
         if values is None:
             return None
-    if values is not None:
-        return Labels(tuple(float(v) for v in values), unit) if len(values) == size else None
     try:
+        if values is not None:
+            return Labels(tuple(float(v) for v in values), unit) if len(values) == size else None
         step, origin = float(axis.get("scale", 1)), float(axis.get("offset", 0))
     except (TypeError, ValueError):
         return None

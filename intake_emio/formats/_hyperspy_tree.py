@@ -88,7 +88,7 @@ class Leaf:
             return None
         try:
             values = self.read()
-        except (OSError, ValueError, TypeError, RuntimeError, KeyError):  # whatever codecs of strangers say
+        except Exception:  # codecs of strangers raise what they like
             return None
         return values if values.dtype.kind in "biufU" else None
 
@@ -398,7 +398,7 @@ def _axis(where: str, node: Node | None, number: int, size: int) -> dict[str, An
     """What the group of an axis says, as a dictionary."""
     if node is None:
         return {}
-    axis = {k: None if v == NONE else v for k, v in node.attributes().items()}
+    axis = {k: None if v == NONE else v for k, v in node.attributes().items() if k != "axis"}
     values = None if "scale" in axis else values_in(node, "axis", min(max(size, MOST_VALUES), MOST_COORDINATES))
     if values is not None and values.dtype.kind in "iuf":
         axis["axis"] = values.reshape(-1).tolist()

@@ -114,8 +114,9 @@ def signal_of(image: xr.DataArray, record: Mapping[str, Any] | None = None) -> S
         "attributes": {"_lazy": False, "ragged": False},
     }
     _warn(image, axes)
-    title = str(metadata["General"]["title"]).replace("/", "-")
-    return Signal(title or "__unnamed__", _as_records(pixels) if colours else pixels, axes, len(signal), encoded(tree))
+    title = _text(str(metadata["General"]["title"]))
+    name = _member(title) if title else "__unnamed__"
+    return Signal(name, _as_records(pixels) if colours else pixels, axes, len(signal), encoded(tree))
 
 
 def _header(image: xr.DataArray) -> dict[str, Any]:
@@ -389,7 +390,7 @@ def _text(value: str | bytes) -> str:
 
 def _member(key: str) -> str:
     """Name of a group or an array: no path, and none that is taken."""
-    name = key.replace("/", "-").encode("utf-8", "replace")[:LONGEST_NAME].decode(errors="ignore")
+    name = _text(key).replace("/", "-").encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"_{name}" if name in RESERVED else name
 
 
