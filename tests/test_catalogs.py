@@ -210,6 +210,7 @@ def test_files_that_are_named_after_their_places_are_one_entry(tmp_path, extensi
     ds = entry.read()
     np.testing.assert_array_equal(ds.image, PIXELS)
     np.testing.assert_allclose(ds.x, [0, 12.8, 25.6, 38.4])
+    assert entry.metadata["emio"]["spacing"] == {"y": 2.5, "x": 12.8}
     assert entry.metadata["emio"]["size"] > PIXELS.nbytes
     assert catalog.report.unreadable == {}
 
@@ -258,7 +259,7 @@ def test_a_set_is_updated_as_a_whole(tmp_path, opened):
     opened.clear()
     catalog = update(tmp_path)
     assert catalog.mine.metadata["emio"]["shape"] == [4, 5, 5]
-    assert catalog.mine.metadata["emio"]["files"] == ["film.t_{0..3}.npy"]
+    assert catalog.mine.metadata["emio"]["files"] == ["film.t_*.npy"]
     assert set(opened) == {"catalog.yml", "film.t_*.npy"}
 
 
@@ -987,6 +988,14 @@ def test_nested_catalogs_are_updated_in_place(lab, opened):
     assert catalog.last_year.stack.description == "mine"
     assert sorted(catalog.last_year) == ["new", "run1", "stack"]
     assert stored(lab / "catalog.yml")["sources"]["last_year"]["description"] == "3 data sets: 1 mib, 2 npy"
+
+
+def test_entries_by_hand_lead_to_the_same_place_wherever_they_are_moved(lab):
+    entry = {"driver": "yaml_file_cat", "args": {"path": "{{ CATALOG_DIR }}/../other.yml"}}
+    emio.build_catalog(lab, lab / "catalog.yml", nested=True, overwrite=True)
+    edit(lab / "2024" / "catalog.yml", lambda sources: sources.update(other=entry))
+    update(lab)
+    assert stored(lab / "catalog.yml")["sources"]["other"]["args"] == {"path": "{{ CATALOG_DIR }}/other.yml"}
 
 
 def test_a_flat_catalog_becomes_nested_and_flat_again_without_opening_anything(lab, opened):

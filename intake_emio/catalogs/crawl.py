@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..arguments import plain
-from ..axes import Scale
+from ..axes import Calibration, Scale
 from ..detection import by_extension, recognised
 from ..errors import EmioWarning, UnknownFormatError
 from ..formats import Format, find
@@ -297,7 +299,7 @@ def facts_of(source: ImageSource) -> dict[str, Any]:
         "axes": picture.axes,
         "shape": list(picture.pixels.shape),
         "dtype": str(picture.pixels.dtype),
-        "spacing": {axis: _rounded(scale.step) for axis, scale in scales.items() if isinstance(scale, Scale)},
+        "spacing": {axis: step for axis, scale in scales.items() if (step := _step(scale)) is not None},
         "spacing_units": {axis: scale.units for axis, scale in scales.items() if scale.units},
         "acquisition": {name: fact for name, fact in plain(image.acquisition).items() if _is_short(fact)},
         "datasets": _names(image.datasets[:LONGEST_LIST]) if len(image.datasets) > 1 else [],
@@ -309,8 +311,14 @@ def _names(datasets: Iterable[Mapping[str, Any]]) -> list[str]:
     return [str(one.get("name") or k)[:LONGEST_TEXT] for k, one in enumerate(datasets)]
 
 
-def _rounded(step: float) -> float:
-    return float(f"{step:.12g}")
+def _step(scale: Calibration) -> float | None:
+    """Spacing of an axis, if it is even but for rounding."""
+    if isinstance(scale, Scale):
+        return float(f"{scale.step:.12g}")
+    if len(scale.labels) < 2 or not all(isinstance(label, int | float) for label in scale.labels):
+        return None
+    steps = np.diff(scale.labels)
+    return float(f"{steps.mean():.12g}") if np.allclose(steps, steps[0], rtol=1e-6, atol=0) else None
 
 
 def _is_short(fact: Any) -> bool:

@@ -189,7 +189,7 @@ def record_of(dataset: Dataset) -> dict[str, Any]:
         **dataset.facts,
         "size": sum(stamp.size or 0 for stamp in stamps),
         **({"modified": max(times)} if times else {}),
-        "files": shortened(file_name(name, where) for name in dataset.files),
+        "files": shortened(file_name(name, where) for name in ([dataset.uri] if dataset.is_set else dataset.files)),
         "state": state_of(dataset.stamps, dataset.files, dataset.beside, where),
     }
 

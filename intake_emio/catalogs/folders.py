@@ -17,6 +17,7 @@ from natsort import natsorted
 from ..detection import by_folder
 from ..errors import ArgumentError, EmioError, MissingFileError
 from ..frames.files import File, filesystem, is_remote
+from .partitions import Sets, sets_in
 
 DATE = re.compile(r"\d{4}-\d\d-\d\dT")
 
@@ -96,6 +97,11 @@ class Folder:
     def beginning_like(self, name: str) -> tuple[str, ...]:
         """Names of the other files whose names are the same up to their first dot: they may be about that file."""
         return tuple(other for other in self._by_stem.get(name.partition(".")[0], ()) if other != name)
+
+    @cached_property
+    def sets(self) -> Sets:
+        """Names of the members of sets of files, by the glob that finds them."""
+        return sets_in(self.stamps, self.name)[0]
 
     @cached_property
     def _real(self) -> str:

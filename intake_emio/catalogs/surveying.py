@@ -88,7 +88,7 @@ class Survey:
         """Leave out files of entries that are current or by hand, and those that were refused as they are now."""
         uris = {f"{folder.name.rstrip('/')}/{name}": name for name in names}
         for known in self.former.in_folder(folder):
-            files = known.files
+            files = known.files_in(folder)
             if uris.keys().isdisjoint(files):
                 continue
             if known.record:

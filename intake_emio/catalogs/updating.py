@@ -68,8 +68,20 @@ class Known:
         return uri_out(uri, self.base) if isinstance(uri, str) else None
 
     @property
+    def is_set(self) -> bool:
+        """Whether it is a set of files, which are known by their pattern."""
+        return bool(self.record) and self.entry.get("driver") == "emio_files"
+
+    def files_in(self, folder: Folder) -> list[str]:
+        """All files it was made of, absolute; of a set those that are there now."""
+        if not self.is_set:
+            return self.files
+        members = folder.sets.get(os.path.basename(self.uri or ""), ())
+        return [f"{folder.name.rstrip('/')}/{name}" for name in members]
+
+    @property
     def files(self) -> list[str]:
-        """All files it was made of, absolute."""
+        """All files it was made of, absolute; of a set the pattern."""
         if self.uri is None:
             return []
         listed = self.record.get("files")
@@ -110,7 +122,7 @@ class Known:
         """Whether nothing has changed: neither its files, nor others that may be about it, nor its arguments."""
         if self.uri is None or not self.record or self.record.get("settings") != self._settings_digest:
             return False
-        files = self.files
+        files = self.files_in(folder)
         beside = folder.beginning_like(os.path.basename(self.uri))
         now = state_of(folder.stamps_of(files), files, beside, os.path.dirname(self.uri))
         return now is not None and now == self.record.get("state")
@@ -133,7 +145,8 @@ class Known:
         """Return the entry for a catalog in another folder."""
         if base == self.base or self.uri is None:
             return dict(self.entry)
-        entry = {**self.entry, "args": {**self.entry["args"], "uri": uri_in(self.uri, base)}}
+        key = "path" if self.is_catalog else "uri"
+        entry = {**self.entry, "args": {**self.entry["args"], key: uri_in(self.uri, base)}}
         if self.record and not self.edited["args"]:
             record = {**self.record, "written": {**self.record["written"], "args": written(entry)["args"]}}
             entry["metadata"] = {**self.entry["metadata"], FACTS: record}
