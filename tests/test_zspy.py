@@ -22,6 +22,7 @@ from intake_emio.formats.zspy import ZspySource
 
 from .encoders.zarr import write_array, write_group
 from .encoders.zspy import axis, navigation, write_ragged, write_tree, write_zspy, zipped
+from .servers import serving
 
 VERSIONS = pytest.mark.parametrize("version", [2, 3])
 SCAN_AXES = [
@@ -87,6 +88,19 @@ def test_remote_stores_are_read(path, version):
         ds = emio.imload(url)
         assert_array_equal(ds.image, counts(2, 3, 4))
         assert header(ds)["metadata"]["a"] == {"b": 1}
+
+
+@VERSIONS
+def test_a_web_server_that_lists_nothing_needs_the_name_of_the_signal(path, version):
+    write_zspy(path, counts(2, 3), [axis("y", "nm", 2), axis()], title="gold", version=version)
+    with serving(path.parent) as server:
+        with pytest.raises(HeaderError, match="pass ds_path="):
+            emio.imload(f"{server.url}/scan.zspy")
+        for arguments in ({"uri": "scan.zspy", "ds_path": "gold"}, {"uri": "scan.zspy/Experiments/gold"}):
+            with pytest.warns(EmioWarning, match="cannot be listed"):
+                ds = emio.imload(f"{server.url}/{arguments.pop('uri')}", **arguments)
+            assert_array_equal(ds.image, counts(2, 3))
+            assert ds.y.values.tolist() == [0, 2]
 
 
 class OwnStore(zarr.storage.MemoryStore):

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, ArgumentTypeError, EmioError, HeaderError, MissingFileError, StorageError
+from ..errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    EmioError,
+    EmioWarning,
+    HeaderError,
+    MissingFileError,
+    StorageError,
+)
 from ..frames.chunked_store import HeldStore, StoredArray, StoreName, held_store
 from ..frames.files import File
 from ..frames.storage import Storage
@@ -212,7 +221,15 @@ def _signals(root: ZarrNode, wanted: str | None) -> list[Signal]:
     top = within(root, EXPERIMENTS)
     if not isinstance(top, ZarrNode):
         return []
-    names = top.names()[:MOST_MEMBERS] or ([_name_in(wanted)] if wanted else [])
+    names = top.names()[:MOST_MEMBERS]
+    if not names and wanted:
+        names = [_name_in(wanted)]
+        warnings.warn(
+            f"{root.store.uri}: the store cannot be listed: only what HyperSpy always calls the same is found of the "
+            "metadata",
+            EmioWarning,
+            stacklevel=6,
+        )
     found = [_signal(group) for group in (top.member(name) for name in names) if isinstance(group, ZarrNode)]
     sized = [signal for signal in found if signal is not None]
     return sorted(sized, key=lambda s: (s.data is None, -math.prod(s.data.shape) if s.data is not None else 0, s.name))
@@ -247,7 +264,10 @@ def _name_in(ds_path: str) -> str:
 def _chosen(store: StoreName, signals: list[Signal], wanted: str | None) -> Signal:
     there = ", ".join(f"{s.name} {s.data.shape if s.data is not None else '(no image)'}" for s in signals)
     if not signals:
-        raise HeaderError(f"{store.uri}: holds no signal of HyperSpy: no group below {EXPERIMENTS} has data")
+        raise HeaderError(
+            f"{store.uri}: holds no signal of HyperSpy: no group below {EXPERIMENTS} has data. Where folders cannot be "
+            "listed (web servers), pass ds_path="
+        )
     if wanted is None:
         chosen = signals[0]
     else:
