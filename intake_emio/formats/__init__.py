@@ -236,6 +236,7 @@ FORMATS = (
         source="NpySource",
         extensions=(".npy",),
         magic=((0, b"\x93NUMPY"),),
+        recognise="is_archive",
         detection="first bytes \\x93NUMPY",
         writers=(Writer((".npy",), losses="losses"),),
     ),

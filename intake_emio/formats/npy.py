@@ -185,6 +185,13 @@ class NpySource(ImageSource):
         return order, dict(zip([*positions, *rest], order[:ndim], strict=True))
 
 
+def is_archive(file: File) -> bool:
+    """Whether a ZIP archive holds arrays (``.npz``): no image, but our reader knows what to say of it."""
+    if file.read(0, 4) not in ZIPS:
+        return False
+    return file.extension == ".npz" or any(name.endswith(".npy") for name in _names_in(file))
+
+
 def read_header(file: File) -> dict[str, Any]:
     """Version, dtype, order, shape and data offset of a NumPy file.
 
@@ -233,13 +240,17 @@ def _literal(file: File, text: str) -> dict[str, Any]:
 
 
 def _members(file: File) -> str:
-    """Names of the arrays in a local archive."""
+    """Names of the arrays in a local archive, for messages."""
+    names = [name.removesuffix(".npy") for name in _names_in(file)]
+    return f" of {', '.join(names)}" if names else ""
+
+
+def _names_in(file: File) -> list[str]:
     try:
         with zipfile.ZipFile(file.uri) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            return archive.namelist()
     except (OSError, zipfile.BadZipFile):
-        return ""
-    return f" of {', '.join(names) or 'nothing'}"
+        return []
 
 
 def _check_size(file: File, header: dict[str, Any]) -> None:
