@@ -628,7 +628,10 @@ def test_compressors_are_those_of_numcodecs(path, scan, options, wanted):
         ({"compressor": numcodecs.Pickle()}, ArgumentError, "Python objects"),
         ({"compressor": numcodecs.Zlib(), "compress": True}, ArgumentError, "pass one of them"),
         ({"store_type": "lmdb"}, ArgumentError, "store_type"),
-        ({"shards": 3}, UnknownArgumentError, "shards"),
+        ({"shards": 3}, UnknownArgumentError, "'shards'; allowed: .*write_dataset"),
+        ({"filters": ["delta"]}, ArgumentError, "filters"),
+        ({"fill_value": "red"}, ArgumentError, "fill_value"),
+        ({"order": "K"}, ArgumentError, "order"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(path, scan, options, error, match):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import arguments
-from ..errors import ArgumentError, ArgumentTypeError, HeaderError, UnknownArgumentError
+from ..errors import ArgumentError, ArgumentTypeError, HeaderError
 from ..frames.chunked_store import StoreName
 from ..frames.chunked_target import NewStore, in_whole_chunks, write_chunks
 from ..frames.chunking import given_chunks
@@ -35,9 +35,6 @@ CHUNK_BYTES = 1e8
 LARGEST_CHUNK = (1 << 31) - (1 << 16)
 """Blosc takes less than 2 GiB."""
 
-CREATION = ("filters", "fill_value", "order", "config")
-"""What else may be said of the array, as `zarr.create_array` takes it."""
-
 OF_OBJECTS = {"pickle", "json2", "msgpack2", "vlen-utf8", "vlen-bytes", "vlen-array", "categorize"}
 REWRITTEN = ("metadata", "original_metadata", "attributes")
 
@@ -54,7 +51,9 @@ def save(
     write_dataset: bool = True,
     store_type: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    **creation: Any,
+    filters: Any = None,
+    order: str = "C",
+    fill_value: Any = None,
 ) -> None:
     """Write an image as a signal that HyperSpy opens, lazy pixels chunk by chunk.
 
@@ -81,8 +80,8 @@ def save(
         ``"local"`` (default) makes a folder, ``"zip"`` a single file.
     storage_options
         For fsspec.
-    **creation
-        ``filters``, ``fill_value``, ``order`` and ``config`` of `zarr.create_array`.
+    filters, order, fill_value
+        Of the array: codecs of numcodecs before the compressor, ``"C"`` or ``"F"``, and what missing chunks show (0).
 
     Raises
     ------
@@ -96,9 +95,6 @@ def save(
     EmioWarning
         If HyperSpy cannot have some coordinates, or had something else that is not written again.
     """
-    unknown = sorted(set(creation) - set(CREATION))
-    if unknown:
-        raise UnknownArgumentError(f"zspy files are saved without an argument {unknown[0]!r}")
     store_type = arguments.choice("store_type", store_type, (None, "local", "zip"))
     if image.dtype.kind not in "biufc" or image.dtype.itemsize > (16 if image.dtype.kind == "c" else 8):
         raise ArgumentError(f"the image holds {image.dtype}, which are no pixels that HyperSpy can have")
@@ -112,7 +108,9 @@ def save(
     layout = {
         "chunks": _chunk_shape(signal, chunks),
         "compressors": _compressor(compress, compressor, image.dtype),
-        **creation,
+        "order": arguments.choice("order", order, ("C", "F")),
+        "filters": filters,
+        **({} if fill_value is None else {"fill_value": fill_value}),
     }
     if isinstance(path, str | os.PathLike) and store_type != "zip":
         _write_new(NewStore(os.fspath(path), storage_options), signal, layout)
@@ -128,7 +126,7 @@ def _write_new(store: NewStore, signal: Signal, layout: Mapping[str, Any]) -> No
     experiment, data = _begun(store.skeleton, signal, layout)
     _write_members(experiment, signal.tree)
     store.lay_out()
-    plain = layout.keys() == {"chunks", "compressors"} and layout["compressors"] is None
+    plain = layout["compressors"] is layout["filters"] is None and layout["order"] == "C"
     write_chunks(signal.pixels, store.target(data.path, plain=plain), data.chunks)
     store.finish()
 
@@ -141,13 +139,17 @@ def _begun(store: Any, signal: Signal, layout: Mapping[str, Any]) -> tuple[Any, 
     root = zarr.create_group(store, zarr_format=2, attributes=attributes)
     experiment = root.create_group(EXPERIMENTS).create_group(signal.experiment, attributes=signal.tree.attributes)
     dtype = signal.pixels.dtype
-    data = experiment.create_array(
-        "data",
-        shape=signal.pixels.shape,
-        dtype=dtype if dtype.names else dtype.newbyteorder("<"),
-        chunk_key_encoding={"name": "v2", "separator": "/"},
-        **{"config": {"write_empty_chunks": True}, **layout},
-    )
+    try:
+        data = experiment.create_array(
+            "data",
+            shape=signal.pixels.shape,
+            dtype=dtype if dtype.names else dtype.newbyteorder("<"),
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+            config={"write_empty_chunks": True},
+            **layout,
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"filters={layout['filters']!r} or fill_value does not fit: {error}") from error
     return experiment, data
 
 
