@@ -131,8 +131,9 @@ def test_stores_are_read_as_objects_too(path, tmp_path):
         assert source == source.configure_new()
     with pytest.raises(ArgumentError, match="catalog"):
         ZspySource(memory).yaml()
-    with pytest.raises(ArgumentTypeError, match="a int is neither a path nor a Zarr store"):
-        ZspySource(3)
+    for thing in (3, {"a": 1}, zarr.open_group(memory, mode="r"), None):
+        with pytest.raises(ArgumentTypeError, match="neither a path nor a Zarr store"):
+            ZspySource(thing)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])

@@ -205,6 +205,19 @@ class HeldStore(StoreName):
         return not set(METADATA).isdisjoint(self.names(path))
 
 
+def is_store(value: Any) -> bool:
+    """Whether something is a Zarr store, or a mapping that can be one.
+
+    Examples
+    --------
+    >>> is_store({".zgroup": b"{}"}), is_store({"a": 1}), is_store("scan.zarr")
+    (True, False, False)
+    """
+    if isinstance(value, Mapping) and not type(value).__module__.startswith("fsspec."):
+        return all(isinstance(content, bytes | bytearray | memoryview) for content in value.values())
+    return any(kind.__module__.startswith(("zarr.abc.store", "fsspec.mapping")) for kind in type(value).__mro__)
+
+
 def held_store(store: Any) -> StoreName | None:
     """Name of a store that is handed over as an object, or the store itself; `None` if it is none.
 
@@ -215,8 +228,9 @@ def held_store(store: Any) -> StoreName | None:
     >>> held_store({".zgroup": b'{"zarr_format": 2}'}).uri
     '<dict with 1 keys>'
     """
+    if not is_store(store):
+        return None
     from fsspec.mapping import FSMap
-    from zarr.abc.store import Store
     from zarr.core.buffer import cpu
     from zarr.storage import FsspecStore, LocalStore, MemoryStore, ZipStore
 
@@ -229,8 +243,6 @@ def held_store(store: Any) -> StoreName | None:
         return StoreName(str(store.root))
     if isinstance(store, ZipStore):
         return StoreName(str(store.path), zipped=True)
-    if not isinstance(store, Store):
-        return None
     with contextlib.suppress(NotImplementedError):
         store = store.with_read_only(True)
     return HeldStore(f"<{store}>", store=store)
