@@ -562,6 +562,15 @@ def test_oddities_of_readable_files_are_noted(tmp_path):
     assert [note.startswith("stopped.blo") for note in catalog.report.notes] == [True]
 
 
+def test_a_server_that_cannot_be_reached_is_an_error_of_ours(monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(fsspec.filesystem("memory"), "isdir", refuse, raising=False)
+    with pytest.raises(StorageError, match=r"memory://lab: RuntimeError: no credentials"):
+        emio.build_catalog("memory://lab")
+
+
 def test_a_missing_folder_and_a_file_are_refused(tmp_path):
     with pytest.raises(MissingFileError, match="nowhere"):
         emio.build_catalog(tmp_path / "nowhere")
@@ -856,6 +865,28 @@ def test_an_edited_entry_survives_its_file_and_is_reported(lab):
     assert "gold" in str(catalog.report)
 
 
+def test_entries_of_other_folders_are_left_alone(lab):
+    edit(lab / "catalog.yml", lambda sources: sources.update(mine=sources.pop("2024_stack")))
+    write_npy(lab / "2024" / "new.npy", PIXELS)
+    (lab / "2024" / "run2.mib").unlink()
+    catalog = emio.build_catalog(lab / "2024", lab / "catalog.yml", update=True)
+    assert sorted(catalog) == ["2024_run1", "gold", "mine", "new"]
+    assert catalog["2024_run1"].metadata["emio"]["shape"] == [2, 4, 6]
+    assert catalog.report.kept == []
+
+
+def test_files_of_an_entry_by_hand_are_not_listed_again(lab):
+    for k in (1, 2, 10):
+        write_npy(lab / f"tilt_{k}.npy", PIXELS[0, 0])
+        write_npy(lab / f"other_{k}.npy", PIXELS[0, 0])
+    entries = {
+        "tilts": {"driver": "emio_files", "args": {"uri": "{{ CATALOG_DIR }}/tilt_*.npy"}},
+        "others": {"driver": "emio", "args": {"uri": "{{ CATALOG_DIR }}/other_{z}.npy"}},
+    }
+    edit(lab / "catalog.yml", lambda sources: sources.update(entries))
+    assert sorted(update(lab)) == ["2024_run1", "2024_stack", "gold", "others", "tilts"]
+
+
 def test_arguments_that_do_not_fit_any_more_are_noted_and_kept(lab):
     edit(lab / "catalog.yml", lambda sources: sources["gold"]["args"].update(sig_shape=[7, 7]))
     catalog = update(lab)
@@ -1100,7 +1131,12 @@ def test_the_example_catalogs_pass():
         ("{driver: emio, metadata: {title: \"{{ ''.__class__ }}\"}}", "a.metadata.title"),
         ("{driver: emio, parameters: {p: {type: str, default: 'shell(touch executed)'}}}", "a.parameters.p.default"),
         ("{driver: emio, parameters: {p: {default: 'client_shell(id)'}}}", "a.parameters.p.default"),
+        ("{driver: emio, parameters: {p: {default: 'shell(id) and more'}}}", "a.parameters.p.default"),
+        ("{driver: emio, parameters: {p: {default: 'x::reference://'}}}", "a.parameters.p.default"),
         ("{driver: emio, parameters: [1]}", "a.parameters"),
+        ("{driver: emio, args: {uri: \"{!template { ''.__class__ }}\"}}", ""),
+        ("{driver: [yaml_file_cat], args: {path: nowhere.yml}}", ""),
+        ("{driver: yaml_file_cat, args: {path: [], getshell: true}}", "a.args.getshell"),
         ("{driver: emio, args: {uri: 'reference://', storage_options: {fo: 'http://x/refs.json'}}}", "a.args.uri"),
         ("{driver: emio, args: {uri: 'simplecache::reference://a'}}", "a.args.uri"),
         ("{driver: emio, args: {uri: '{{ p }}', p: 1}}", "a.args.uri"),
@@ -1128,16 +1164,36 @@ def test_what_could_run_code_is_found_and_not_run(tmp_path, monkeypatch, entry, 
         "sources: !!python/object/apply:os.system [id]",
         "version: 2\nentries: {a: {reader: 'os:system', kwargs: {}}}",
         "version: 2\ndata: {a: {datatype: 'os:system', kwargs: {}}}\nentries: {}",
+        "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', cls: 'antigravity:x'}}",
         "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', kwargs: {args: ['{func(os:system)}']}}}",
-        "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', kwargs: {args: ['{import(os)}']}}}",
-        "version: 2\nuser_parameters: {p: '{pickle64(gASVCg==)}'}",
+        "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', kwargs: {args: ['{import(os)}}']}}}",
         "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', kwargs: {url: '{x.__class__}'}}}",
+        "version: 2\nentries: {a: {reader: 'intake_emio.readers:BloReader', kwargs: {url: '{x:{y.__class__}}'}}}",
+        "version: 2\nuser_parameters: {p: '{pickle64(gASVCg==)}'}",
+        "version: 2\nuser_parameters: {p: {default: 'import(os)'}}",
+        "version: 2\nuser_parameters: {p: {cls: 'os:system', default: 1}}",
+        "version: 2\nentries: [a]\nplugins: 3",
         "{}",
     ],
 )
 def test_other_ways_to_run_code_are_found(tmp_path, text):
     (tmp_path / "c.yml").write_text(text)
     assert len(check_catalog(tmp_path / "c.yml")) == 1
+
+
+def test_a_catalog_of_version_2_with_plain_parameters_passes(tmp_path):
+    (tmp_path / "c.yml").write_text(
+        """
+version: 2
+user_parameters: {n: {cls: 'intake.readers.user_parameters:SimpleUserParameter', default: 3}, home: '{env(HOME)}'}
+entries:
+  a: {reader: 'intake_emio.readers:BloReader', kwargs: {args: ['{data(x)}'], nav_shape: '{n}', odd: 'a } b { c'}}
+data: {x: {datatype: 'intake_emio.readers:Blo', kwargs: {url: '{CATALOG_DIR}/a {{b}}.blo'}, metadata: {t: '{x.y}'}}}
+aliases: {}
+metadata: {}
+"""
+    )
+    assert check_catalog(tmp_path / "c.yml") == []
 
 
 def test_catalogs_that_a_catalog_leads_to_are_checked_too(tmp_path):

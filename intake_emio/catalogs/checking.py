@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +22,13 @@ DRIVER = re.compile(r"emio(_\w+)?")
 NESTED = ("yaml_file_cat", "yaml_files_cat")
 KEYS = {"description", "driver", "args", "metadata", "parameters", "direct_access", "cache"}
 CONTENT = {"metadata", "name", "description", "version"}
-CONTENT_2 = {"version", "aliases", "metadata", "user_parameters", "entries", "data"}
-DEFAULT_CALL = re.compile(r"\s*(?:client_)?(\w+)\(.*\)\s*", re.DOTALL)
+CALL = re.compile(r"\s*(?:client_)?(\w+)\(")
 REFERENCE = re.compile(r"(^|::)\s*reference\s*(::|://|$)")
-FIELD_2 = re.compile(r"CATALOG_DIR|data\(\w+\)|env\(\w+\)|\w+")
+CONTENT_2 = {"version", "aliases", "metadata", "user_parameters", "entries", "data"}
+KEYS_2 = {"reader", "datatype", "kwargs", "metadata", "output_instance", "user_parameters"}
+PARAMETER_2 = re.compile(r"intake\.readers\.user_parameters:\w+")
+CALL_2 = re.compile(r"\{*(import|func|pickle64)\(")
+FIELD_2 = re.compile(r"(data|env)\([^)]*\)|\w*")
 MOST_CATALOGS = 1000
 MOST_PATTERNS = 2
 """Folders of a path that may be patterns."""
@@ -108,6 +112,10 @@ class _Check:
     def findings(self) -> list[Finding]:
         try:
             catalog = read_catalog(self.name)
+            if catalog.rewritten:
+                return [
+                    Finding(self.name, "", "has '!template ' in it, which intake takes out before it reads the rest")
+                ]
             check = self._of_version_2 if catalog.content.get("version") == 2 else self._of_version_1
             found = list(check(catalog))
         except (OSError, EmioError) as error:
@@ -136,7 +144,8 @@ class _Check:
     def _of_entry(self, place: tuple[Any, ...], entry: Mapping[str, Any], shared: Any) -> Iterator[tuple[Any, str]]:
         yield from _unknown(place, entry, KEYS)
         driver = entry.get("driver")
-        for one in driver if isinstance(driver, list) else [driver]:
+        drivers = driver if isinstance(driver, list) else [driver]
+        for one in drivers:
             if not _is_ours(one):
                 yield place, f"driver {one!r} is none of ours: intake imports and calls it"
         yield from _parameters((*place, "parameters"), entry.get("parameters"))
@@ -147,12 +156,14 @@ class _Check:
                 reason = _template(text, names) or (_reach(where[-1], text) if part == "args" else None)
                 if reason:
                     yield where, reason
-        if driver in NESTED:
+        if any(one in NESTED for one in drivers):
             yield from self._nested(place, entry)
 
     def _nested(self, place: tuple[Any, ...], entry: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
         """Note the catalogs that an entry leads to, to be checked as well."""
         args = entry.get("args")
+        if isinstance(args, Mapping) and args.get("getshell"):
+            yield (*place, "args", "getshell"), "lets catalogs run commands"
         paths = args.get("path") if isinstance(args, Mapping) else None
         for path in paths if isinstance(paths, list) else [paths]:
             found = uri_out(path, self.base) if isinstance(path, str) else None
@@ -172,18 +183,21 @@ class _Check:
     def _of_version_2(self, catalog: CatalogText) -> Iterator[tuple[tuple[Any, ...], str]]:
         content = catalog.content
         yield from _unknown((), content, CONTENT_2)
+        yield from _parameters_2(("user_parameters",), content.get("user_parameters"))
         for part, key in (("entries", "reader"), ("data", "datatype")):
             entries = content.get(part)
             for name, entry in entries.items() if isinstance(entries, Mapping) else ():
-                qualified = entry.get(key) if isinstance(entry, Mapping) else None
-                if qualified not in _classes_2():
-                    yield (part, name), f"{key} {qualified!r} is none of ours: intake imports and calls it"
-        for where, text in _texts(content, ()):
-            if "metadata" in where[:3:2]:  # of the catalog, or of an entry: these are no templates
-                continue
-            for field in re.findall(r"(?<!\{)\{([^{}]*)\}", text.replace("{{", "")):
-                if not FIELD_2.fullmatch(field):
-                    yield where, f"template {{{field}}} is neither CATALOG_DIR, nor the name of a parameter or of data"
+                if not isinstance(entry, Mapping):
+                    yield (part, name), "is no mapping"
+                    continue
+                yield from _unknown((part, name), entry, KEYS_2)
+                if entry.get(key) not in _classes_2():
+                    yield (part, name), f"{key} {entry.get(key)!r} is none of ours: intake imports and calls it"
+                yield from _parameters_2((part, name, "user_parameters"), entry.get("user_parameters"))
+                for where, text in _texts(entry.get("kwargs"), (part, name, "kwargs")):
+                    reason = _template_2(text)
+                    if reason:
+                        yield where, reason
 
 
 def _is_ours(driver: Any) -> bool:
@@ -220,11 +234,39 @@ def _parameters(place: tuple[Any, ...], parameters: Any) -> Iterator[tuple[Any, 
         return
     for name, parameter in parameters.items():
         for where, text in _texts(parameter, (*place, name)):
-            call = DEFAULT_CALL.fullmatch(text)
+            call = CALL.match(text)
             if where[-1] == "default" and call is not None and call[1] != "env":
                 yield where, f"{text!r} runs a command"
             elif reason := _reach(None, text):
                 yield where, reason
+
+
+def _parameters_2(place: tuple[Any, ...], parameters: Any) -> Iterator[tuple[Any, str]]:
+    """Check parameters of version 2: their class is imported, and some texts are calls."""
+    for name, parameter in parameters.items() if isinstance(parameters, Mapping) else ():
+        kind = parameter.get("cls") if isinstance(parameter, Mapping) else None
+        if kind is not None and not (isinstance(kind, str) and PARAMETER_2.fullmatch(kind)):
+            yield (*place, name, "cls"), f"{kind!r} is imported when the catalog is opened"
+        for where, text in _texts(parameter, (*place, name)):
+            reason = _template_2(text) or _reach(None, text)
+            if reason and where[-1] != "cls":
+                yield where, reason
+
+
+def _template_2(text: str) -> str | None:
+    """Say what is wrong with a text of version 2, which is a call or has fields as of `str.format`."""
+    if CALL_2.match(text):
+        return f"{text!r} imports or unpickles something"
+    waiting = [text]
+    try:
+        while waiting:
+            for _, field, below, _ in string.Formatter().parse(waiting.pop()):
+                if field is not None and not FIELD_2.fullmatch(field):
+                    return f"template {{{field}}} is neither CATALOG_DIR, nor the name of a parameter or of data"
+                waiting += [below] if below else []
+    except ValueError:  # braces that are no template
+        return None
+    return None
 
 
 def _texts(value: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from natsort import natsorted
 
 from ..detection import by_folder
-from ..errors import ArgumentError, EmioError, MissingFileError
+from ..errors import ArgumentError, EmioError, MissingFileError, StorageError
 from ..frames.files import File, filesystem, is_remote
-from .partitions import Sets, sets_in
 
 DATE = re.compile(r"\d{4}-\d\d-\d\dT")
 
@@ -97,11 +96,6 @@ class Folder:
     def beginning_like(self, name: str) -> tuple[str, ...]:
         """Names of the other files whose names are the same up to their first dot: they may be about that file."""
         return tuple(other for other in self._by_stem.get(name.partition(".")[0], ()) if other != name)
-
-    @cached_property
-    def sets(self) -> Sets:
-        """Names of the members of sets of files, by the glob that finds them."""
-        return sets_in(self.stamps, self.name)[0]
 
     @cached_property
     def _real(self) -> str:
@@ -202,13 +196,10 @@ def walk(root: File, selection: Selection) -> Iterator[Folder | Trouble]:
 
     Raises
     ------
-    MissingFileError, ArgumentError
-        If there is no such folder.
+    MissingFileError, ArgumentError, StorageError
+        If there is no such folder, or it cannot be reached.
     """
-    if not root.is_folder:
-        if root.exists():
-            raise ArgumentError(f"{root} is a file: a catalog is made of a folder")
-        raise MissingFileError(f"{root}: no such folder")
+    _check_root(root)
     seen: set[object] = set()
     waiting, links = [("", root)], list[tuple[str, File]]()
     while waiting or links:
@@ -224,7 +215,7 @@ def walk(root: File, selection: Selection) -> Iterator[Folder | Trouble]:
                 yield _only(file, place)
                 continue
             listed = _listing(file)
-        except (EmioError, OSError) as error:
+        except Exception as error:  # of servers as well, which have errors of their own
             yield Trouble(place, in_words(error))
             continue
         for name in listed.broken:
@@ -242,10 +233,22 @@ def walk(root: File, selection: Selection) -> Iterator[Folder | Trouble]:
                     entered.append((below, inner))
                 else:
                     images[name] = _total(inner)
-            except (EmioError, OSError) as error:
+            except Exception as error:
                 yield Trouble(below, in_words(error))
         yield Folder(file.uri, place, _sorted({**listed.files, **images}), frozenset(images), file.storage_options)
         waiting += reversed(entered)
+
+
+def _check_root(root: File) -> None:
+    try:
+        if root.is_folder:
+            return
+        is_file = root.exists()
+    except Exception as error:
+        raise StorageError(f"{root}: {in_words(error)}") from error
+    if is_file:
+        raise ArgumentError(f"{root} is a file: a catalog is made of a folder")
+    raise MissingFileError(f"{root}: no such folder")
 
 
 def _only(image: File, place: str) -> Folder:

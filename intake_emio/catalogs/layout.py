@@ -74,8 +74,9 @@ class Layout:
     def _content(self, base: str | None, title: str, entries: Iterator[tuple[str, Any]]) -> dict[str, Any]:
         before = self.former.contents.get(base or "", {})
         metadata = before.get("metadata")
-        named = metadata if isinstance(metadata, Mapping) else {"version": 1, "name": title or "catalog"}
-        return {**before, "metadata": dict(named), "sources": entries}
+        if not isinstance(metadata, Mapping):
+            metadata = {"version": 1, "name": title or "catalog"}
+        return {**before, "metadata": dict(metadata), "sources": entries}
 
     def _entries(
         self, found: list[Listed], base: str | None, place: str = "", branches: Mapping[str, Any] | None = None

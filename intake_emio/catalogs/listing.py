@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from natsort import natsort_keygen
 
+from ..errors import EmioWarning
 from .crawl import Dataset, look
 from .entries import entry_of, names_for, relative
 from .folders import folder_of
@@ -63,7 +65,7 @@ class Listed:
 def listed(survey: Survey, former: Former) -> list[Listed]:
     """Return everything that is to be listed, entries by hand first, then in natural order of their places.
 
-    Entries of files that are gone are left out, unless somebody has edited them.
+    Entries of files in this folder that are gone are left out, unless somebody has edited them.
     """
     root = survey.root.uri
     unmatched = {id(known): known for known in former.known}
@@ -80,15 +82,25 @@ def listed(survey: Survey, former: Former) -> list[Listed]:
         del unmatched[id(match)]
         found.append(Listed(dataset.place, _as_opened_there(dataset, match, survey), match))
     found.sort(key=lambda one: _order(one.place))
-    by_hand = []
+    return [Listed(_place(known, former), known=known, by_hand=True) for known in _kept(unmatched, survey)] + found
+
+
+def _kept(unmatched: Mapping[int, Known], survey: Survey) -> Iterator[Known]:
+    """Yield former entries that stay: made by hand, of other folders, or edited, although nothing is there any more."""
+    inside = survey.root.uri.rstrip("/")
     for known in unmatched.values():
-        place = (relative(known.base, former.base or known.base) or "").strip(".")
-        if known.record and known.is_edited and not known.is_catalog:
+        is_elsewhere = known.uri is not None and not f"{known.uri}/".startswith(f"{inside}/")
+        if known.record and not known.is_catalog and not is_elsewhere:
+            if not known.is_edited:
+                continue
             survey.report.kept.append(known.name)
-        elif known.record:
-            continue
-        by_hand.append(Listed(place, known=known, by_hand=True))
-    return by_hand + found
+        if not (known.record and known.is_catalog):
+            yield known
+
+
+def _place(known: Known, former: Former) -> str:
+    """Place of the folder of an entry's catalog, seen from the topmost one."""
+    return (relative(known.base, former.base or known.base) or "").strip(".")
 
 
 def _as_opened_there(dataset: Dataset, known: Known, survey: Survey) -> Dataset:
@@ -99,7 +111,9 @@ def _as_opened_there(dataset: Dataset, known: Known, survey: Survey) -> Dataset:
     driver = str(known.entry.get("driver"))
     named = {"format": driver.removeprefix("emio_")} if driver.startswith("emio_") and not dataset.is_set else {}
     folder = folder_of(uri, relative(uri, survey.root.uri) or "", survey.root.storage_options)
-    answer = look(folder, uri.rpartition("/")[2], {**named, **settings})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmioWarning)  # said when it was opened without the arguments
+        answer = look(folder, uri.rpartition("/")[2], {**named, **settings})
     if isinstance(answer, Dataset):
         return replace(dataset, packed=answer.packed)
     survey.report.notes.append(f"entry {known.name} cannot be opened with its arguments: {answer.reason}")

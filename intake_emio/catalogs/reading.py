@@ -30,11 +30,14 @@ class CatalogText:
         Everything but the entries of version 1.
     has_sources
         Whether there are such entries.
+    rewritten
+        Whether intake reads another text than this one: it takes ``!template`` out.
     """
 
     name: str
     content: dict[str, Any]
     has_sources: bool
+    rewritten: bool
     _text: str = field(repr=False)
     _pairs: tuple[tuple[int, int, int], ...] | None = field(repr=False)  # start, column, end of each entry
     _sources: Any = field(default=None, repr=False)
@@ -129,14 +132,15 @@ def parse_catalog(raw: bytes, name: str) -> CatalogText:
             look.at(event)
     except (yaml.YAMLError, ValueError) as error:
         raise CatalogError(f"{name}: {_in_a_line(error)}") from None
+    rewritten = "!template " in text
     if look.sources is None:
         content = _loaded(text, name)
         sources = content.pop("sources", None)
-        return CatalogText(name, content, isinstance(sources, Mapping), "", None, sources)
+        return CatalogText(name, content, isinstance(sources, Mapping), rewritten, "", None, sources)
     first, last = look.sources
     content = _loaded(text[:first] + "sources:\n" + text[last:], name)
     content.pop("sources")
-    return CatalogText(name, content, True, text, tuple(look.pairs()))
+    return CatalogText(name, content, True, rewritten, text, tuple(look.pairs()))
 
 
 def _loaded(text: str, name: str) -> dict[Any, Any]:

@@ -30,7 +30,7 @@ class Report:
     notes
         What was odd in files that could be read, or in links between folders.
     kept
-        Names of entries whose files are gone, and that are kept because somebody has edited them.
+        Names of entries in whose place nothing was found, and that are kept because somebody has edited them.
     """
 
     folder: str = ""
@@ -71,7 +71,7 @@ class Report:
         parts += _listed("unreadable", [f"{place}: {reason}" for place, reason in sorted(self.unreadable.items())])
         raw = [f"{place}: {hint}" for place, hint in sorted(self.needs_parameters.items())]
         parts += _listed("raw frames of unknown shape and type, for an entry by hand with dtype and sig_shape", raw)
-        parts += _listed("kept, although the files are gone, because somebody has edited the entry", self.kept)
+        parts += _listed("kept, although nothing was found in their place, because somebody has edited them", self.kept)
         parts += _listed("odd", self.notes)
         return "\n".join(parts)
 

@@ -128,6 +128,8 @@ class Survey:
                 answer = look(folders[where], name)
                 if isinstance(answer, Dataset):
                     new.append(answer)
+                else:
+                    self.refusals.append(answer)
             found += new
 
     # What came of it ---------------------------------------------------------------------------------------------

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..finding import FIELD
 from ..frames.files import is_remote
 from ..replacing import exists
 from .entries import FACTS, digest, state_of, unescaped, uri_in, uri_out, written
 from .folders import Folder
 from .numbering import expanded
+from .partitions import is_set
 from .reading import read_catalog
 from .writing import base_of
 
@@ -67,17 +70,12 @@ class Known:
         uri = args.get("path" if self.is_catalog else "uri") if isinstance(args, Mapping) else None
         return uri_out(uri, self.base) if isinstance(uri, str) else None
 
-    @property
-    def is_set(self) -> bool:
-        """Whether it is a set of files, which are known by their pattern."""
-        return bool(self.record) and self.entry.get("driver") == "emio_files"
-
     def files_in(self, folder: Folder) -> list[str]:
         """All files it was made of, absolute; of a set those that are there now."""
-        if not self.is_set:
+        pattern = FIELD.sub("*", os.path.basename(self.uri or ""))
+        if not is_set(pattern, folder.stamps):
             return self.files
-        members = folder.sets.get(os.path.basename(self.uri or ""), ())
-        return [f"{folder.name.rstrip('/')}/{name}" for name in members]
+        return [f"{folder.name.rstrip('/')}/{name}" for name in fnmatch.filter(folder.stamps, pattern)]
 
     @property
     def files(self) -> list[str]:
