@@ -293,11 +293,15 @@ class ZarrSource(ImageSource):
                 scales = _ngff.multiscales(place_of(store, label.path), _ngff.section(dict(label.attrs)))
                 array = store.node(joined(label.path, scales[0].paths[level] if level < len(scales[0].paths) else "?"))
                 variable = Variable(StoredArray.of(store, array, self.sig_dims), scales[0].axes)
-                if variable.sizes.items() <= sizes.items():
-                    ours = Record.parse(label.attrs.get(KEY))
-                    named = str(ours.account.get("name")) if ours else "image"
-                    usual = named in ("image", *found)
-                    found[_ngff.LABEL + str(name) if usual else named] = variable.arranged(ours.axes if ours else None)
+                if not variable.sizes.items() <= sizes.items():
+                    continue
+                usual = _ngff.LABEL + str(name)
+                ours = Record.parse(label.attrs.get(KEY))
+                if ours:
+                    attrs = arguments.mapping("attrs", ours.account.get("attrs"))
+                    variable = replace(variable, attrs=attrs).arranged(ours.axes)
+                    usual = str(ours.account.get("name") or usual)
+                found[usual if usual not in ("image", *found) else _ngff.LABEL + str(name)] = variable
         return found
 
     # Shapes -----------------------------------------------------------------------------------------------------
