@@ -21,9 +21,6 @@ FETCH_BYTES = 32 << 20
 MOST_IN_32_BITS = 1 << 16
 """Pixels of 16 bits whose sum fits into 32 bits."""
 
-LEAST_ROWS = 16
-"""Shorter bands of a tile are not worth a loop of their own."""
-
 MERGE_BYTES = 128 << 10
 """Tiles that lie closer than this in a file are fetched in one piece."""
 
@@ -323,29 +320,22 @@ class Mosaic(Pixels):
     def dot_frames(self, points: Box, masks: np.ndarray) -> np.ndarray:
         """Product of the frame at each point with each mask, float64.
 
-        Rows of tiles where all masks are zero are not read, and those where each has one value are only summed: of a
-        virtual detector these are most.
+        Only those rows of tiles are read where a mask is not zero: virtual detectors leave much of a frame out.
         """
         shape = tuple(map(count_of, points))
         dots = np.zeros((math.prod(shape), len(masks)))
         pictures = masks.reshape(len(masks), *self.frame_shape)
         rows, columns = self.tile_shape
         bands = {
-            (top, left): _bands(pictures[:, top : top + rows, left : left + columns])
+            (top, left): _band(pictures[:, top : top + rows, left : left + columns])
             for strip in self.strips
             for top, left in strip.corners
         }
-        for corner, members, data, starts in self._across(points, corners={k for k, found in bands.items() if found}):
-            for first, band in bands[corner]:
-                begin = starts + self.decoder.stored_bytes((first, columns))
-                if (band == band[:, :1]).all():
-                    sums = np.zeros(len(starts), "u8")
-                    self.decoder.totals(data, begin, band.shape[1], sums)
-                    dots[members] += np.outer(sums, band[:, 0].astype("f8"))
-                else:
-                    part = np.zeros((len(starts), len(masks)))
-                    self.decoder.dots(data, begin, band, part)
-                    dots[members] += part
+        for corner, members, data, starts in self._across(points, corners={k for k, (_, b) in bands.items() if b.size}):
+            first, band = bands[corner]
+            part = np.zeros((len(starts), len(masks)))
+            self.decoder.dots(data, starts + self.decoder.stored_bytes((first, columns)), band, part)
+            dots[members] += part
         return dots.reshape(*shape, len(masks))
 
     def _across(
@@ -376,41 +366,21 @@ class Mosaic(Pixels):
                 ranges = [(strip.path, int(s[0]), int(s[-1]) + self._tile_bytes) for s, _ in runs]
                 for (starts, members), (buffer, base) in zip(runs, self.storage.fetch(ranges), strict=True):
                     data = np.frombuffer(buffer, "u1")
+                    if len(starts) == len(tiles):  # the usual case, in which nothing has to be sought
+                        for k, column in zip(wanted, (starts - base).reshape(-1, len(wanted)).T.copy(), strict=True):
+                            yield strip.corners[k], some, data, column
+                        continue
                     for number, k in enumerate(wanted):
                         here = members % len(wanted) == number
                         if here.any():
                             yield strip.corners[k], some[members[here] // len(wanted)], data, starts[here] - base
 
 
-def _bands(masks: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Cut masks over a tile between rows, into bands of one value and bands of several; those of zeros are left out.
-
-    Returns
-    -------
-    list of (int, numpy.ndarray)
-        First row, and the masks as rows of pixels.
-
-    Examples
-    --------
-    >>> mask = np.zeros((1, 50, 4))
-    >>> mask[0, 20:40] = 1
-    >>> mask[0, 38:42, 2] = 0.5
-    >>> [(first, band.shape[1] // 4) for first, band in _bands(mask)]
-    [(20, 18), (38, 12)]
-    """
-    even = (masks == masks[..., :1]).all((0, 2))
-    values = masks[..., 0]
-    new = ~even[1:] | ~even[:-1] | (values[:, 1:] != values[:, :-1]).any(0)
-    borders = [0, *(np.flatnonzero(new) + 1).tolist(), len(even)]
-    bands: list[tuple[int, int, bool]] = []
-    for start, stop in itertools.pairwise(borders):
-        mixed = not even[start] or stop - start < LEAST_ROWS
-        if mixed and bands and bands[-1][2]:
-            bands[-1] = (bands[-1][0], stop, True)
-        else:
-            bands.append((start, stop, mixed))
-    parts = ((start, masks[:, start:stop].reshape(len(masks), -1)) for start, stop, _ in bands)
-    return [(start, np.ascontiguousarray(part)) for start, part in parts if part.any()]
+def _band(masks: np.ndarray) -> tuple[int, np.ndarray]:
+    """Cut masks over a tile to the rows where one of them is not zero: the first row, and masks as rows of pixels."""
+    rows = np.flatnonzero(masks.any((0, 2)))
+    first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+    return first, np.ascontiguousarray(masks[:, first:last].reshape(len(masks), -1))
 
 
 def _numbered(points: Navigation) -> Iterator[tuple[tuple[int, ...], int]]:
