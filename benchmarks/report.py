@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -219,6 +221,20 @@ def number(value: float) -> str:
     """
     digits = 3 if value < 0.1 else 2 if value < 1 else 1 if value < 10 else 0
     return f"{value:.{digits}f}"
+
+
+def size(text: str) -> int:
+    """Bytes, of an argument such as ``512M``.
+
+    Examples
+    --------
+    >>> size("64M"), size("2GiB")
+    (67108864, 2147483648)
+    """
+    match = re.fullmatch(r"(\d+)([KMG]?)", text.upper().removesuffix("B").removesuffix("I"))
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
 
 
 def duration(seconds: float) -> str:

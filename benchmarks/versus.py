@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -79,7 +78,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("workloads", nargs="*", metavar="workload", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument("--formats", type=_names, help=f"of {', '.join(CASES)}; default: all that we can open")
-    parser.add_argument("--size", type=_size, default=_size("512M"), help="of each file: 64M, 2G; default 512M")
+    parser.add_argument(
+        "--size", type=report.size, default=report.size("512M"), help="of each file: 64M, 2G; default 512M"
+    )
     parser.add_argument("--repeat", type=int, default=7, help="how often each subject takes its turn; default 7")
     parser.add_argument("--executors", type=_names, default=list(peers.EXECUTORS), help="of LiberTEM; the best counts")
     parser.add_argument("--folder", type=Path, help="where the files are written; default: the system's own")
@@ -101,13 +102,6 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
-
-
-def _size(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMG]?)", text.upper().removesuffix("B").removesuffix("I"))
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
 
 
 def _say(what: str) -> None:
