@@ -15,7 +15,7 @@ from ._expression import evaluated
 NONE = "_None_"
 """How `None` is spelled."""
 
-OWN_HEADER = {"experiment", "axes", "metadata", "original_metadata", "types"}
+OWN_HEADER = {"axes": list, "metadata": dict, "original_metadata": dict, "types": dict}
 """What the header of a file of HyperSpy has, and those of no other format."""
 
 NOTE = "note"
@@ -184,6 +184,13 @@ def function_values(axis: Mapping[str, Any], size: int) -> np.ndarray | None:
     return evaluated(str(axis.get("expression")), {**numbers, "x": x})
 
 
+def is_own_header(header: Any) -> bool:
+    """Whether the header of an image is that of a file of HyperSpy; it may come from a stranger's record."""
+    if not isinstance(header, Mapping) or not all(isinstance(header.get(k), kind) for k, kind in OWN_HEADER.items()):
+        return False
+    return all(isinstance(axis, Mapping) for axis in header["axes"])
+
+
 def branch(tree: Any, path: Sequence[str]) -> Any:
     """What stands in a tree of dictionaries at some place; `None` if nothing does."""
     for name in path:
@@ -209,16 +216,19 @@ def restored(header: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _restored(value: Any, path: str, types: Mapping[str, str]) -> Any:
-    kind = types.get(path, "")
+    kind = str(types.get(path, ""))
     if isinstance(value, Mapping):
         inside = {name: (f"{path}/{name}", item) for name, item in value.items()}
         return {name: _restored(item, p, types) for name, (p, item) in inside.items() if types.get(p) != NOTE}
-    if kind.startswith(NUMBER):
-        return float(kind.removeprefix(NUMBER))
+    try:
+        if kind.startswith(NUMBER):
+            return float(kind.removeprefix(NUMBER))
+        if isinstance(value, list) and kind.startswith(ARRAY):
+            return np.asarray(value, dtype=kind.removeprefix(ARRAY))
+    except (TypeError, ValueError, OverflowError):  # somebody has been at it
+        return value
     if not isinstance(value, list):
         return value
-    if kind.startswith(ARRAY):
-        return np.asarray(value, dtype=kind.removeprefix(ARRAY))
     items = [None if types.get(p := f"{path}/{k}") == NOTE else _restored(v, p, types) for k, v in enumerate(value)]
     return tuple(items) if kind == "tuple" else items
 

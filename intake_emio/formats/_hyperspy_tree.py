@@ -318,33 +318,25 @@ def described(
     metadata = branches.read(within(group, "metadata") or within(group, "mapped_parameters"), "metadata")
     metadata = modernised(metadata, version)
     record = _record(group, attributes, len(shape) + bool(colours))
-    if record is None:
-        node = within(group, "original_metadata") or within(group, "original_parameters")
-        original = branches.read(node, "original_metadata")
-        original.pop(KEY, None)  # another program has written the file since
-    else:
-        original = record.account.get("fileheader") or {}
-        original = original["original_metadata"] if original.keys() >= _hyperspy.OWN_HEADER else original
     groups = [_axis_group(group, k, len(shape)) for k in range(len(shape))]
     axes = [_axis(where, node, k, n) for k, (node, n) in enumerate(zip(groups, shape, strict=True))]
     letters, order, signal = _letters(axes, metadata, record, bool(colours))
     calibration = {a: _hyperspy.calibration(axis, n) for a, axis, n in zip(letters, axes, shape, strict=True)}
+    header = {
+        **attributes,
+        "experiment": name,
+        "axis_names": [axis.get("name") for axis in axes],
+        "axes": [{**_without_values(axis), "letter": a} for a, axis in zip(letters, axes, strict=True)],
+        "metadata": metadata,
+        "original_metadata": _original(group, branches, record),
+        "types": branches.types,
+        **_beside(group),
+    }
     if colours:
         letters, order = letters + "c", f"{order[: len(order) - signal]}c{order[len(order) - signal :]}"
         calibration["c"] = Labels(COLOURS[:colours])
-    title = "" if name == "__unnamed__" else name
-    header = {
-        "experiment": name,
-        "axis_names": [axis.get("name") for axis in axes],
-        "axes": [{**_without_values(axis), "letter": a} for a, axis in zip(letters, axes, strict=False)],
-        "metadata": metadata,
-        "original_metadata": original,
-        "types": branches.types,
-        **{k: v for k, v in attributes.items() if v not in ("", None)},
-        **_beside(group),
-    }
     return Described(
-        title,
+        "" if name == "__unnamed__" else name,
         letters,
         order,
         signal + bool(colours),
@@ -354,6 +346,19 @@ def described(
         record,
         tuple(k for k, node in enumerate(groups) if node is None),
     )
+
+
+def _original(group: Node, branches: Branches, record: Record | None) -> dict[str, Any]:
+    """What HyperSpy calls the original metadata; in files of ours our record has them, too, and is read at once."""
+    if record is None:
+        node = within(group, "original_metadata") or within(group, "original_parameters")
+        original = branches.read(node, "original_metadata")
+        original.pop(KEY, None)  # another program has written the file since
+        return original
+    header = record.account.get("fileheader")
+    if _hyperspy.is_own_header(header):
+        return dict(header["original_metadata"])  # type: ignore[index]
+    return dict(header) if isinstance(header, Mapping) else {}
 
 
 def _record(group: Node, attributes: Mapping[str, Any], ndim: int) -> Record | None:

@@ -129,7 +129,7 @@ def _header(image: xr.DataArray) -> dict[str, Any]:
 def _known(image: xr.DataArray) -> dict[str, Any]:
     """Header of a file of HyperSpy; empty for images that come from elsewhere."""
     header = _header(image)
-    return header if header.keys() >= _hyperspy.OWN_HEADER else {}
+    return header if _hyperspy.is_own_header(header) else {}
 
 
 def _account(record: Mapping[str, Any], axes: str) -> str | list[str]:
@@ -157,10 +157,10 @@ def notes_in(image: xr.DataArray) -> list[str]:
 
 def _has_colours(image: xr.DataArray) -> bool:
     axes = "".join(map(str, image.dims))
-    if "c" not in image.coords or image.dtype not in (np.uint8, np.uint16) or not set(axes) & set("yx") or "v" in axes:
+    if image.dtype not in (np.uint8, np.uint16) or "c" not in image.coords or set(axes) & set("vu"):
         return False
     names = [str(name).lower() for name in np.atleast_1d(image.coords["c"].values)]
-    return "c" in axes and names in (list("rgb"), list("rgba"))
+    return "c" in axes and bool(set(axes) & set("yx")) and names in (list("rgb"), list("rgba"))
 
 
 def _roles(image: xr.DataArray, colours: bool, known: Mapping[str, Any]) -> tuple[str, str]:
