@@ -186,7 +186,7 @@ def _placed(block: np.ndarray, block_info: Any = None) -> Any:
 def _chunk_shape(signal: Signal, chunks: Any) -> tuple[int, ...]:
     """Shape of the stored chunks."""
     pixels = signal.pixels
-    usual = _usual_chunks(signal)
+    usual, chunks = _usual_chunks(signal), arguments.chunks(chunks)
     if chunks is None or chunks == "auto":
         return usual
     frame_axes = signal.axes[len(signal.axes) - signal.signal :]
