@@ -10,7 +10,7 @@ from natsort import natsorted
 NUMBER = re.compile(r"\d+", re.ASCII)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}", re.ASCII)
 FEWEST = 3  # names; fewer are not shortened
-MOST = 10_000_000  # names that a range may stand for
+MOST = 1_000_000  # names that are believed
 
 
 def shortened(names: Iterable[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 import pickle
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from ..frames.files import is_remote
 from ..replacing import exists
 from .entries import FACTS, digest, state_of, unescaped, uri_in, uri_out, written
 from .folders import Folder
-from .numbering import expanded
+from .numbering import MOST, expanded
 from .partitions import is_set
 from .reading import read_catalog
 from .writing import base_of
@@ -86,7 +87,7 @@ class Known:
         if not isinstance(listed, list):
             return [self.uri]
         where = os.path.dirname(self.uri)
-        names = expanded(unescaped(str(name)) for name in listed)
+        names = itertools.islice(expanded(unescaped(str(name)) for name in listed), MOST)
         return [name if name.startswith("/") or is_remote(name) else f"{where}/{name}" for name in names]
 
     @property
