@@ -69,7 +69,8 @@ def imload(
 
 
 def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any:
-    if isinstance(uri, str | os.PathLike | list | tuple):
+    several = isinstance(uri, list | tuple) and all(isinstance(one, str | os.PathLike) for one in uri)
+    if several or isinstance(uri, str | os.PathLike):
         from .sets import open_any
 
         return open_any(uri, **own, **source_kwargs)

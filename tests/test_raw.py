@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import intake_emio as emio
 from intake_emio.errors import (
     ArgumentError,
+    EmioError,
     HeaderError,
     MissingFileError,
     StorageError,
@@ -503,7 +504,7 @@ def test_an_empty_file_is_refused(raw):
 
 @pytest.mark.parametrize("how", [{}, {"format": "raw"}])
 def test_a_folder_is_refused(tmp_path, how):
-    with pytest.raises(StorageError, match="folder"):
+    with pytest.raises(EmioError, match="folder"):
         emio.imload(tmp_path, dtype="u2", sig_shape=(3, 4), **how)
 
 

@@ -306,7 +306,6 @@ FORMATS = (
                 holds=("*",),
                 file_axes="ome_axes",
                 records=True,
-                losses="ome_losses",
                 folder=True,
             ),
         ),
