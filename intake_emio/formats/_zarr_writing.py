@@ -5,6 +5,7 @@ Rules: docs/formats/zarr.md.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PIXELS = "biufc"
+ONE_BY_ONE = threading.Lock()
+"""Members of a set are written by several threads, and warnings can be silenced for all threads only."""
+
 TIMES = "times"
 """Entry of our own attribute of the group: units of dates that are not nanoseconds, which is all that xarray reads."""
 
@@ -146,7 +150,7 @@ def _compose(clean: xr.Dataset, layouts: Mapping[Any, Layout], wishes: Wishes, s
             encoding[name] = {"compressors": codec and (codec,)}
         if variable.dtype.kind == "f":
             encoding[name]["_FillValue"] = None  # or readers would look for NaN in every pixel
-    with warnings.catch_warnings():
+    with ONE_BY_ONE, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         warnings.filterwarnings("ignore", message="The data type")  # of bytes, in version 3
         hollow.to_zarr(
