@@ -172,7 +172,8 @@ def _in_folder(folder: File) -> list[str]:
 
 def _by_grammar(names: Sequence[str]) -> Listing:
     """Take names apart by our grammar; names without groups are only names."""
-    members, stems = [], {}
+    members: list[Found] = []
+    stems: dict[tuple[str, str], str] = {}
     for name in names:
         folder, base = _split(name)
         parsed = parse_name(base, extension_of(base))

@@ -173,7 +173,7 @@ def _part(
     attrs: Mapping[str, Any] | None = None,
 ) -> Part:
     """Plan the files of one variable, or of a Dataset that goes by its image."""
-    outer = "".join(str(a) for a in image.dims if a not in inner)
+    outer = "".join(a for a in map(str, image.dims) if a not in inner)
     order = [*outer, *inner]
     content = content.transpose(..., *order) if tuple(image.dims) != tuple(order) else content
     image = image.transpose(*order)

@@ -64,7 +64,8 @@ class Gathered(Pixels):
         inner = box[depth:]
 
         def read_one(at: tuple[int, ...]) -> None:
-            name, target = self.names[numbers[at]], out[(*at, ...)]
+            place: Any = (*at, ...)  # a view, even of a single pixel
+            name, target = self.names[numbers[at]], out[place]
             if name is None:
                 target[...] = self.blank_value
             elif inner:

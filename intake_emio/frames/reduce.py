@@ -387,7 +387,7 @@ class ChunkSums(Reduction):
     @property
     def chunk_shape(self) -> tuple[tuple[int, ...], ...]:
         """Chunks of the sums: each is a task."""
-        frame = [(n,) for n in self.shape[len(self.chunks_along) :]]
+        frame: list[tuple[int, ...]] = [(n,) for n in self.shape[len(self.chunks_along) :]]
         if self.inner.column_parts and not self.counted:
             frame[-1] = self.inner.column_parts
         return (*((1,) * len(sizes) for sizes in self.chunks_along), *frame)

@@ -60,7 +60,7 @@ def make_room(path: str, nbytes: int) -> None:
 
 def write_all(file: Any, pixels: np.ndarray) -> None:
     """Write pixels in C order to an open, unbuffered file; those that lie together in memory are not copied."""
-    rest = memoryview(np.ascontiguousarray(pixels).reshape(-1).view("u1"))
+    rest = memoryview(np.ascontiguousarray(pixels).reshape(-1).view("u1").data)
     while rest:
         rest = rest[file.write(rest[:WRITE_BYTES]) :]
 
