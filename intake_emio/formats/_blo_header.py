@@ -13,8 +13,6 @@ MAGIC = b"IMGBLO"
 VERSIONS = (258, 259)
 FRAME_HEADER = 6  # marker 0x55AA, then the frame's number; nobody checks them
 OLE_EPOCH = datetime(1899, 12, 30)
-NO_TIME = 25570.0
-"""Day that writers put down who know no time: 1970-01-02."""
 FIELDS = [
     ("ID", "S6"),
     ("MAGIC", "u2"),

@@ -17,7 +17,7 @@ from .. import arguments
 from ..axes import convert_length, spacing_of, units_of
 from ..errors import ArgumentError, EmioWarning
 from ..frames.store import make_room, store
-from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, NO_TIME, OLE_EPOCH, VERSIONS, in_order
+from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -320,11 +320,11 @@ def _step(dataset: xr.Dataset, axis: str | None, units: str) -> float:
 def _days(start_time: str | None) -> float:
     """ISO time as days since 1899-12-30; unknown: what RosettaSciIO writes."""
     if not start_time:
-        return NO_TIME
+        return 25570.0
     try:
         moment = datetime.fromisoformat(start_time).replace(tzinfo=None)
     except ValueError:
-        return NO_TIME
+        return 25570.0
     return (moment - OLE_EPOCH) / timedelta(days=1)
 
 

@@ -22,7 +22,7 @@ from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, navigate
 from ..image import Image, Variable
 from ..source import ImageSource
-from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, NO_TIME, OLE_EPOCH, VERSIONS, in_order
+from ._blo_header import FIELDS, FRAME_HEADER, HEADER, MAGIC, OLE_EPOCH, VERSIONS, in_order
 from ._blo_writing import file_axes, losses, save
 
 __all__ = ["BloSource", "file_axes", "losses", "read_header", "save"]
@@ -246,4 +246,4 @@ def _start_time(days: float) -> str | None:
         moment = OLE_EPOCH + timedelta(milliseconds=round(days * 86_400_000))
     except (ValueError, OverflowError):
         return None
-    return moment.isoformat(timespec="milliseconds") if days not in (0, NO_TIME) else None
+    return moment.isoformat(timespec="milliseconds") if days else None
