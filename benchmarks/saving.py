@@ -191,7 +191,12 @@ def text(subjects: Sequence[Subject], nbytes: int, markdown: bool) -> str:
             )
     header = ("saved to", "median", "throughput", f"of {REFERENCE}", "at least", "memory more")
     notes = [f"{subject.name} failed: {subject.failure}" for subject in subjects if subject.failure]
-    return "\n".join([f"{nbytes / (1 << 30):.2f} GiB", "", report.table(header, rows, markdown), *notes])
+    about = report.machine()
+    heading = (
+        f"{nbytes / (1 << 30):.2f} GiB, {len(subjects[0].seconds)} repeats, {about['cores']} cores, "
+        f"{about['memory'] / 2**30:.0f} GiB of memory. Load average at the end: {about['load'][0]:.1f}."
+    )
+    return "\n".join([heading, "", report.table(header, rows, markdown), *notes])
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -295,6 +295,7 @@ def test_saving_says_nothing_that_a_user_could_not_change(tmp_path):
         emio.imsave(image(x=["a", "b", "c", "d"], y=np.array([b"a", b"b", b"c"])), tmp_path / "a.zarr")
 
 
+@pytest.mark.filterwarnings("ignore:Consolidated metadata", "ignore:saving variable")
 def test_what_zarr_wrote_before_does_not_tell_how_it_is_stored_now(tmp_path):
     xr.Dataset({"image": image(SCAN / 4)}).to_zarr(
         tmp_path / "a.zarr",
@@ -313,6 +314,19 @@ def test_an_index_of_several_levels_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(EmioError, match=r"'i' is a MultiIndex.*reset_index\('i'\)"):
         emio.imsave(stacked, tmp_path / "a.zarr")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chunks_that_no_compressor_takes_are_refused(tmp_path):
+    large = da.zeros((4, 1 << 30), dtype="u1", chunks=(2, 1 << 20))
+    with pytest.raises(ArgumentError, match="2 GiB"):
+        emio.imsave(image(large, "yx"), tmp_path / "a.zarr", chunks=-1)
+    assert Wishes(compress=False, chunks=-1).layout("yx", large, "yx").chunks == (4, 1 << 30)
+    assert Wishes().layout("yx", large.rechunk(-1), "yx").chunks == (1, 1 << 28)
+
+
+def test_text_among_python_objects_is_text(tmp_path):
+    emio.imsave(image(x=np.array(["a", "bb", "c", ""], object)), tmp_path / "a.zarr")
+    assert emio.imload(tmp_path / "a.zarr").x.values.tolist() == ["a", "bb", "c", ""]
 
 
 def test_python_objects_are_refused(tmp_path):

@@ -70,6 +70,18 @@ def save_ome(
     ------
     ArgumentError
         If the image has other axes or pixels, or none, or an argument does not fit.
+
+    Notes
+    -----
+    Source of the facts: the specifications of OME-NGFF 0.4 and 0.5.
+
+    Examples
+    --------
+    >>> import tempfile, os, xarray as xr, zarr
+    >>> path = os.path.join(tempfile.mkdtemp(), "map.ome.zarr")
+    >>> save_ome(xr.Dataset({"image": (("y", "x"), np.eye(512))}), path)
+    >>> [zarr.open_group(path)[level].shape for level in "01"]
+    [(512, 512), (256, 256)]
     """
     arguments.choice("version", version, tuple(ZARR_FORMATS))
     wanted = None if levels is None else arguments.number("levels", levels, least=1)
@@ -218,9 +230,10 @@ def _describe_labels(
         return
     _describe(store, "labels", {"labels": [where.partition("/")[2] for where in labels]}, version)
     for where, variable in labels.items():
-        own = [{**entry, "name": str(variable.name)} for entry in multiscales]
-        for entry in own:
-            entry.pop("type", None)
+        own = [
+            {**entry, "name": str(variable.name), **({"type": "nearest"} if "type" in entry else {})}
+            for entry in multiscales
+        ]
         about = {"image-label": {"version": version, "source": {"image": "../../"}}}
         account = describe(variable.drop_vars(list(variable.coords)))
         _describe(store, where, {"multiscales": own, **about}, version, {KEY: account})

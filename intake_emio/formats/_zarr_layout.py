@@ -20,7 +20,10 @@ CHUNK_BYTES = 4 << 20
 """Of a chunk of an array in memory: whole frames."""
 
 LARGEST_CHUNK = 256 << 20
-"""Larger chunks of dask arrays are cut: compressors take 2 GiB at most, and readers have to hold them."""
+"""Larger ones are cut, unless the user wants them: readers have to hold them."""
+
+MOST_COMPRESSED = (1 << 31) - (1 << 16)
+"""Compressors take less than 2 GiB."""
 
 SHARD_BYTES = 256 << 20
 MOST_FILES = 10_000
@@ -117,16 +120,18 @@ class Wishes:
             shards = _whole_shards(_sizes("shards", self.shards, axes, shape, chunks, image_axes), chunks, axes, shape)
         elif self.zarr_format == 3 and math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True)) > MOST_FILES:
             shards = grown(chunks, shape, itemsize, SHARD_BYTES)
+        nbytes = math.prod(chunks) * itemsize
+        if nbytes > MOST_COMPRESSED and self.compress is not False:
+            raise ArgumentError(f"chunks={self.chunks!r} are of {nbytes} bytes: less than 2 GiB can be compressed")
         return Layout(chunks, shards, compressor(self.compress, pixels.dtype, self.zarr_format))
 
 
 def usual_chunks(
     shape: Sequence[int], itemsize: int, chunks: tuple[tuple[int, ...], ...] | None = None
 ) -> tuple[int, ...]:
-    """Chunks of dask as they are, unless they are very large; of arrays in memory, a few MiB of whole frames."""
-    if chunks is None:
-        return _cut(shape, itemsize, CHUNK_BYTES, frame_ndim=2)
-    return _cut([max(1, sizes[0]) for sizes in chunks], itemsize, LARGEST_CHUNK)
+    """Chunks of dask as they are; of arrays in memory, a few MiB of whole frames. What is very large is cut."""
+    wanted = [max(1, sizes[0]) for sizes in chunks] if chunks else _cut(shape, itemsize, CHUNK_BYTES, frame_ndim=2)
+    return _cut(wanted, itemsize, LARGEST_CHUNK)
 
 
 def _cut(shape: Sequence[int], itemsize: int, nbytes: int, frame_ndim: int = 0) -> tuple[int, ...]:

@@ -71,6 +71,14 @@ def save(
     ------
     ArgumentError
         If a variable holds Python objects, or chunks do not fit.
+
+    Examples
+    --------
+    >>> import tempfile, os, xarray as xr
+    >>> path = os.path.join(tempfile.mkdtemp(), "stack.zarr")
+    >>> save(xr.Dataset({"image": (("i", "y", "x"), np.zeros((6, 4, 4)))}), path, chunks={"i": 2})
+    >>> xr.open_zarr(path).image.chunks
+    ((2, 2, 2), (4,), (4,))
     """
     arguments.choice("zarr_format", zarr_format, (2, 3))
     wishes = Wishes(compress, arguments.chunks(chunks), arguments.chunks(shards), zarr_format)
@@ -95,7 +103,7 @@ def _cleaned(dataset: xr.Dataset, zarr_format: int) -> xr.Dataset:
     ArgumentError
         If a variable is of a kind that Zarr cannot store.
     """
-    clean = dataset.copy()
+    clean = dataset.assign_coords({name: c.astype(str) for name, c in dataset.coords.items() if _is_text(c)})
     clean.attrs = arguments.plain(dataset.attrs)
     for name, variable in clean.variables.items():
         kinds = PIXELS if name in clean.data_vars else PIXELS + "USTMm"
@@ -115,6 +123,11 @@ def _cleaned(dataset: xr.Dataset, zarr_format: int) -> xr.Dataset:
         elif coord.chunks is not None and coord.dtype.kind not in PIXELS:
             text[name] = coord.compute()
     return clean.assign_coords(text)
+
+
+def _is_text(coord: xr.DataArray) -> bool:
+    """Whether Python objects are text, one and all."""
+    return coord.dtype.kind == "O" and all(isinstance(value, str) for value in coord.values.flat)
 
 
 def _units_of_dates(dataset: xr.Dataset) -> dict[str, Any]:
