@@ -186,7 +186,7 @@ def test_coordinates_survive_in_names_of_files(values):
     back = values_of(read)
     if values.dtype.kind in "f":
         steps = np.abs(np.diff(values.astype("f8")))
-        np.testing.assert_allclose(back, values, rtol=1e-7, atol=steps.min() / 999 if steps.size else 0)
+        np.testing.assert_allclose(back.astype(values.dtype), values, rtol=1e-7, atol=steps.min() / 999 if steps.size else 0)
     else:
         assert back.astype(values.dtype).tolist() == values.tolist()
 
