@@ -90,6 +90,12 @@ def _source(uri: Any, own: dict[str, Any], source_kwargs: dict[str, Any]) -> Any
 
     if is_array(uri):
         return source_of(uri, **own, **source_kwargs)
+    from .frames.chunked_store import is_store
+
+    if is_store(uri):
+        from .formats import find
+
+        return find(source_kwargs.pop("format", "zspy")).source_class()(uri, **own, **source_kwargs)
     raise ArgumentTypeError(
         f"imload takes a path, a URL, an array, an intake source or a catalog entry, not a {type(uri).__name__}"
     )

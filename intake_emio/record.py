@@ -223,6 +223,8 @@ def coordinates(
     facts: dict[str, Variable] = {}
     scalars: dict[str, tuple[Any, str | None]] = {}
     for name, account in accounts.items():
+        if not isinstance(account, Mapping):
+            raise ArgumentError(f"the record of coordinate {name!r} is broken")
         attrs, dims = account.get("attrs") or {}, str(account.get("dims", ""))
         if any(axis not in sizes for axis in dims):
             raise ArgumentError(f"coordinate {name!r} lies along an axis that the image has not")

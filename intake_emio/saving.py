@@ -64,6 +64,13 @@ def save(
     _check_arguments(target.format, write, format_kwargs)
     parts = split(dataset, target, partition, labels == "index")
     paths = [path for part in parts for path in part.paths]
+    options = {"compress": compress, **format_kwargs}
+    if is_remote(target.path) and "storage_options" in inspect.signature(write).parameters:
+        options["storage_options"] = storage_options
+    if _amends(target, format_kwargs):
+        for part in parts:
+            _write(part, list(part.paths), target, write, lambda _: None, options)
+        return paths
     _check_targets(paths, overwrite, storage_options)
     _warn_losses(parts, target)
     _warn_strays(parts, target)
@@ -73,8 +80,14 @@ def save(
         steps("saving", len(paths)) as advance,
     ):
         for part, names in zip(parts, _per_part(parts, temporaries), strict=True):
-            _write(part, names, target, write, advance, {"compress": compress, **format_kwargs})
+            _write(part, names, target, write, advance, options)
     return paths
+
+
+def _amends(target: Target, given: Mapping[str, Any]) -> bool:
+    """Whether what is there is changed, which the writer does by itself, instead of replaced."""
+    name = target.writer.amends
+    return name is not None and not arguments.flag(name, given.get(name, True))
 
 
 def _per_part(parts: list[Part], names: list[str]) -> Iterator[list[str]]:
@@ -186,7 +199,11 @@ def target_of(uri: Any) -> Target:
 
 def _check_arguments(entry: Format, write: Callable[..., None], given: Mapping[str, Any]) -> None:
     parameters = inspect.signature(write).parameters.values()
-    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("compress", "record")]
+    allowed = [
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name not in ("compress", "record", "storage_options")
+    ]
     unknown = sorted(set(given) - set(allowed))
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise UnknownArgumentError(

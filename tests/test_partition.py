@@ -186,7 +186,8 @@ def test_coordinates_survive_in_names_of_files(values):
     back = values_of(read)
     if values.dtype.kind in "f":
         steps = np.abs(np.diff(values.astype("f8")))
-        np.testing.assert_allclose(back.astype(values.dtype), values, rtol=1e-7, atol=steps.min() / 999 if steps.size else 0)
+        within = steps.min() / 999 if steps.size else 0
+        np.testing.assert_allclose(back.astype(values.dtype), values, rtol=1e-7, atol=within)
     else:
         assert back.astype(values.dtype).tolist() == values.tolist()
 

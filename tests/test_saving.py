@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import fsspec
 import intake
 import numpy as np
 import pytest
@@ -702,3 +703,53 @@ def test_a_rename_that_fails_leaves_all_targets_as_they_were(folder, monkeypatch
     with pytest.raises(OSError, match="disk on fire"):
         imsave(dataset * 2, "all.npy", overwrite=True)
     assert {path: path.read_bytes() for path in sorted(Path().glob("*"))} == before
+
+
+# Remote targets ------------------------------------------------------------------------------------------------------
+
+REMOTE = [".npy", ".blo", ".tif", ".h5", ".hspy", ".zspy", ".zarr"]
+
+
+@pytest.fixture
+def memory():
+    """A remote file system."""
+    files = fsspec.filesystem("memory")
+    yield files
+    if files.exists("/saved"):
+        files.rm("/saved", recursive=True)
+
+
+@pytest.mark.parametrize("extension", REMOTE)
+def test_a_url_takes_every_format(memory, extension):
+    url = f"memory://saved/scan{extension}"
+    assert imsave(bare(), url) == [url]
+    np.testing.assert_array_equal(imload(url).image.values, PIXELS)
+
+
+@pytest.mark.parametrize("extension", REMOTE)
+def test_what_is_at_a_url_is_replaced_only_when_asked(memory, extension):
+    url = f"memory://saved/scan{extension}"
+    imsave(bare(), url)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        imsave(bare(PIXELS + np.uint8(1)), url)
+    np.testing.assert_array_equal(imload(url).image.values, PIXELS)
+    imsave(bare(PIXELS + np.uint8(1)), url, overwrite=True)
+    np.testing.assert_array_equal(imload(url).image.values, PIXELS + np.uint8(1))
+
+
+@pytest.mark.parametrize("extension", REMOTE)
+def test_a_failure_leaves_nothing_at_a_url(memory, extension):
+    def fail(block, block_info=None):
+        if block_info[0]["chunk-location"][0] == 2:
+            raise RuntimeError("detector on fire")
+        return block
+
+    pixels = da.from_array(PIXELS, chunks=(1, 4, 5, 5)).map_blocks(fail, dtype="u1", meta=np.empty((0,) * 4, "u1"))
+    with pytest.raises(RuntimeError, match="on fire"):
+        imsave(xr.DataArray(pixels, dims=tuple("yxvu")), f"memory://saved/scan{extension}")
+    assert not memory.exists("/saved") or not memory.find("/saved")
+
+
+def test_a_set_of_files_is_sent_too(memory):
+    imsave(bare(), "memory://saved/a.tif", partition="vu")
+    np.testing.assert_array_equal(imload("memory://saved/a.*.tif").image.values, PIXELS)

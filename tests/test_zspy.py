@@ -125,6 +125,7 @@ def test_stores_are_read_as_objects_too(path, tmp_path):
         fsspec.get_mapper(f"file://{path}"),
     ]
     for store in stores:
+        assert_array_equal(emio.imload(store, format="zspy").image, emio.imload(store).image)
         source = ZspySource(store, chunks={"i": 1})
         assert_array_equal(source.to_dask().image, counts(2, 3, 4))
         assert_array_equal(pickle.loads(pickle.dumps(source)).read().image, counts(2, 3, 4))

@@ -758,6 +758,16 @@ def test_metadata_of_hyperspy_are_written_anew_and_what_was_not_read_stays(path,
     assert_array_equal(again.image, counts(2, 3))
 
 
+def test_imsave_writes_metadata_anew_too(path, scan):
+    emio.imsave(scan, path)
+    before = state_of(experiment(path) / "data")
+    assert emio.imsave(scan.assign_coords(y=[0.0, 2.0]), path, write_dataset=False) == [str(path)]
+    assert state_of(experiment(path) / "data") == before
+    assert emio.imload(path).y.values.tolist() == [0, 2]
+    with pytest.raises(HeaderError, match="shape"):
+        emio.imsave(scan.isel(y=[0]), path, write_dataset="false")
+
+
 def test_metadata_of_what_is_not_there_are_refused(path, tmp_path, scan):
     with pytest.raises(EmioError, match=r"out\.zspy"):
         save(scan, path, write_dataset=False)

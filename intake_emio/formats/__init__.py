@@ -47,6 +47,9 @@ class Writer:
         Name of a function of the module that says what of an image is not kept.
     folder
         Whether what is written is a folder; it can then be written to any fsspec URL directly.
+    amends
+        Name of an argument of the function: `False` means that it changes what is there, all or nothing, instead of
+        making something new.
     """
 
     extensions: tuple[str, ...]
@@ -56,6 +59,7 @@ class Writer:
     records: bool = False
     losses: str | None = None
     folder: bool = False
+    amends: str | None = None
 
     def takes(self, names: Iterable[str]) -> bool:
         """Whether all these variables fit into one file."""
@@ -319,7 +323,7 @@ FORMATS = (
         recognise="is_zspy",
         detection="a Zarr store with file_format ZSpy, or with a group Experiments",
         folders=True,
-        writers=(Writer((".zspy",), records=True, folder=True),),
+        writers=(Writer((".zspy",), records=True, folder=True, amends="write_dataset"),),
     ),
 )
 
