@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -109,8 +110,9 @@ def imsave(
     overwrite: bool = False,
     labels: str = "coords",
     storage_options: Mapping[str, Any] | None = None,
+    compute: bool = True,
     **format_kwargs: Any,
-) -> list[str]:
+) -> Any:
     """Save an image; all or nothing.
 
     Parameters
@@ -131,6 +133,8 @@ def imsave(
         ``"coords"``: files of a set are named after coordinates; ``"index"``: after indices.
     storage_options
         For fsspec, if `uri` is a URL.
+    compute
+        `False`: do nothing yet, and return a `dask.delayed.Delayed` that does all of it.
     **format_kwargs
         Arguments of the format's writer.
 
@@ -164,7 +168,8 @@ def imsave(
     """
     from .saving import save
 
-    return save(
+    saved = functools.partial(
+        save,
         image,
         uri,
         compress=compress,
@@ -174,3 +179,8 @@ def imsave(
         storage_options=storage_options,
         **format_kwargs,
     )
+    if compute:
+        return saved()
+    import dask
+
+    return dask.delayed(saved, traverse=False)()

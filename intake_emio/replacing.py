@@ -76,8 +76,8 @@ def uploading(urls: list[str], storage_options: Mapping[str, Any] | None, direct
     except BaseException as error:
         for place in sent:
             _discard(fs, place)
-        if isinstance(error, OSError):
-            raise StorageError(f"{urls[0]}: {error}") from error
+        if isinstance(error, OSError | NotImplementedError):
+            raise StorageError(f"{urls[0]}: cannot be written there: {error}") from error
         raise
     finally:
         if folder is not None:
@@ -94,7 +94,10 @@ def exists(path: str, storage_options: Mapping[str, Any] | None = None) -> bool:
     if not is_remote(path):
         return os.path.lexists(path)
     fs, place = filesystem(path, storage_options)
-    return bool(fs.exists(place))
+    try:
+        return bool(fs.exists(place))
+    except (OSError, NotImplementedError) as error:
+        raise StorageError(f"{path}: nobody can tell whether it exists: {error}") from error
 
 
 def hidden(path: str, kind: str) -> str:

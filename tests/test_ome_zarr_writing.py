@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 
 import intake_emio as emio
-from intake_emio.errors import ArgumentError, EmioError
+from intake_emio.errors import ArgumentError, EmioError, EmioWarning
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.5"])
 SPACE_UNITS = {"angstrom", "centimeter", "meter", "micrometer", "millimeter", "nanometer", "picometer"}
@@ -371,7 +371,9 @@ def test_everything_comes_back_exactly(tmp_path, lazy, version):
         },
         attrs={"acquisition": {"beam_energy": 300.0}, "sample": "gold", "metadata": {"fileheader": {"SW": 3}}},
     )
-    emio.imsave(ds.chunk(t=1, y=100) if lazy else ds, tmp_path / "a.ome.zarr", version=version)
+    with pytest.warns(EmioWarning, match=r"coordinates of t, x for other programs") as caught:
+        emio.imsave(ds.chunk(t=1, y=100) if lazy else ds, tmp_path / "a.ome.zarr", version=version)
+    assert len(caught) == 1
     found = emio.imload(tmp_path / "a.ome.zarr").compute()
     xr.testing.assert_identical(found.drop_attrs(deep=False), ds.drop_attrs(deep=False))
     assert {n: v.dtype for n, v in found.variables.items()} == {n: v.dtype for n, v in ds.variables.items()}

@@ -705,6 +705,13 @@ def test_a_rename_that_fails_leaves_all_targets_as_they_were(folder, monkeypatch
     assert {path: path.read_bytes() for path in sorted(Path().glob("*"))} == before
 
 
+def test_saving_can_be_put_off(folder):
+    later = imsave(bare(da.from_array(PIXELS, chunks=(1, 4, 5, 5))), "scan.zarr", compute=False)
+    assert names(folder) == []
+    assert dask.compute(later, scheduler="threads") == ([str(folder / "scan.zarr")],)
+    np.testing.assert_array_equal(pixels_in("scan.zarr"), PIXELS)
+
+
 # Remote targets ------------------------------------------------------------------------------------------------------
 
 REMOTE = [".npy", ".blo", ".tif", ".h5", ".hspy", ".zspy", ".zarr"]
@@ -712,9 +719,10 @@ REMOTE = [".npy", ".blo", ".tif", ".h5", ".hspy", ".zspy", ".zarr"]
 
 @pytest.fixture
 def memory():
-    """A remote file system."""
+    """A remote file system, which worker processes do not see."""
     files = fsspec.filesystem("memory")
-    yield files
+    with dask.config.set(scheduler="threads"):
+        yield files
     if files.exists("/saved"):
         files.rm("/saved", recursive=True)
 

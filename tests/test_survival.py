@@ -124,8 +124,8 @@ def test_coordinates_return_exactly(extension, kind):
     dims, values, attrs = COORDINATES[kind]
     name = dims if dims in ("x", "t") and kind != "beside" else "fact"
     image = movie(**{name: (dims, values, attrs)})
-    with warnings.catch_warnings():  # HyperSpy does not see dates, text, and what goes up and down
-        warnings.simplefilter("ignore" if "spy" in extension else "error", EmioWarning)
+    with warnings.catch_warnings():  # not all that HyperSpy and OME-Zarr keep for us is seen by other programs
+        warnings.simplefilter("ignore" if "spy" in extension or "ome.zarr" in extension else "error", EmioWarning)
         back = there_and_back(image, extension).image
     assert back[name].dtype == image[name].dtype
     np.testing.assert_array_equal(back[name].values, image[name].values)
@@ -213,7 +213,7 @@ def test_one_warning_says_what_is_lost(extension):
 
 @pytest.mark.parametrize("extension", EVERYTHING)
 def test_no_warning_where_nothing_is_lost(extension):
-    image = movie(t=("t", [0.0, 0.5, 5.0], {"units": "s"}), x=("x", np.arange(6) * 0.5, {"units": "nm"}))
+    image = movie(t=("t", [0.0, 0.5, 1.0], {"units": "s"}), x=("x", np.arange(6) * 0.5, {"units": "nm"}))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         imsave(image, f"saved{extension}")

@@ -310,6 +310,7 @@ FORMATS = (
                 holds=("*",),
                 file_axes="ome_axes",
                 records=True,
+                losses="ome_losses",
                 folder=True,
             ),
         ),

@@ -125,6 +125,21 @@ def ome_axes(axes: str) -> str:
     return axes.replace("i", "") if set("tc") & set(axes) else axes
 
 
+def ome_losses(dataset: xr.Dataset) -> list[str]:
+    """Name what other programs will not see in an OME-Zarr store; it is kept in our own record."""
+    image, _ = _image_and_labels(dataset)
+    named = "c" if image.sizes.get("c", 0) <= MOST_CHANNELS else ""
+    uneven = [
+        axis
+        for axis in map(str, image.dims)
+        if axis in image.coords
+        and axis not in named
+        and spacing_of(image, axis) is None
+        and (image.sizes[axis] > 1 or image[axis].dtype.kind not in "iuf")
+    ]
+    return [f"uneven coordinates of {', '.join(uneven)} for other programs"] if uneven else []
+
+
 # What is there to write ----------------------------------------------------------------------------------------------
 
 

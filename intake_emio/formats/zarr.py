@@ -24,7 +24,7 @@ from ..image import Image, Variable
 from ..record import KEY, OF_DATASET, Record
 from ..source import ImageSource
 from . import _ngff
-from ._ngff_writing import ome_axes, save_ome
+from ._ngff_writing import ome_axes, ome_losses, save_ome
 from ._zarr_store import (
     Parts,
     arrays_in,
@@ -45,7 +45,7 @@ from ._zarr_store import (
 )
 from ._zarr_writing import TIMES, save
 
-__all__ = ["ZarrSource", "is_zarr", "ome_axes", "save", "save_ome"]
+__all__ = ["ZarrSource", "is_zarr", "ome_axes", "ome_losses", "save", "save_ome"]
 
 
 class ZarrSource(ImageSource):
