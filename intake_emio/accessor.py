@@ -178,8 +178,11 @@ class ImageAccessor:
         if frames is None or not fused or wraps:
             return (image.mean if mean else image.sum)(sorted(wanted, key=image.dims.index), skipna=skipna)
         counted = image.dtype.kind in "fc" and skipna is not False
+        count = math.prod(image.sizes[d] for d in wanted)
+        divided = mean and not counted and wanted == set(frames.navigation)
         if wanted == set(frames.navigation):
-            data, names = lazy_sum(frames.pixels, frames.cuts, counted), frames.frame
+            data = lazy_sum(frames.pixels, frames.cuts, counted, divide=count if divided else None)
+            names = frames.frame
         else:
             data, names = lazy_totals(frames.pixels, frames.cuts, counted), frames.navigation
             if len(wanted) == image.ndim:
@@ -189,8 +192,8 @@ class ImageAccessor:
             data = data[..., 0] if counted else data
         elif counted:
             data = data[..., 0] / data[..., 1]
-        else:
-            data = data / math.prod(image.sizes[d] for d in wanted)
+        elif not divided:
+            data = data / count
         return self._labelled(data.astype(kept), names).transpose(*(d for d in image.dims if d in names))
 
     def _labelled(self, data: Any, names: Sequence[Hashable], coords: Any = None) -> xr.DataArray:

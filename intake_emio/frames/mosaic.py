@@ -18,6 +18,9 @@ from .storage import Range, Storage
 FETCH_BYTES = 32 << 20
 """Stored bytes that are fetched at a time: one request for all files, and memory stays flat."""
 
+MAPPED_BYTES = 1 << 30
+"""The same of maps, which fetch nothing."""
+
 MOST_IN_32_BITS = 1 << 16
 """Pixels of 16 bits whose sum fits into 32 bits."""
 
@@ -358,7 +361,7 @@ class Mosaic(Pixels):
         for strip in self.strips if strips is None else strips:
             depth = len(strip.corners)
             wanted = np.array([k for k, c in enumerate(strip.corners) if corners is None or c in corners], "i8")
-            at_a_time = max(1, FETCH_BYTES // (depth * self.tile_stride))
+            at_a_time = max(1, (MAPPED_BYTES if self.storage.maps else FETCH_BYTES) // (depth * self.tile_stride))
             for at in range(0, len(order) if len(wanted) else 0, at_a_time):
                 some = order[at : at + at_a_time]
                 tiles = (frames[some, None] * depth + wanted).reshape(-1)

@@ -476,22 +476,25 @@ def lazy_dots(pixels: Pixels, chunks: Sequence[tuple[int, ...]], masks: np.ndarr
     return lazy(FrameDots(pixels, masks=flat), (*partitions(pixels, chunks), (len(masks),)))
 
 
-def lazy_sum(pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False) -> da.Array:
-    """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums."""
+def lazy_sum(
+    pixels: Pixels, chunks: Sequence[tuple[int, ...]], counted: bool = False, divide: int | None = None
+) -> da.Array:
+    """Return a dask array of the sum over all frames: sums of chunks, then a tree of sums; or of that divided."""
     import dask.array as da
 
     sums = ChunkSums(pixels, chunks_along=partitions(pixels, chunks, apart=not counted), counted=counted)
     depth, dtype = len(chunks), sum_type(pixels.dtype)
+    result = dtype if divide is None or dtype.kind == "c" else np.dtype("f8")
     partial = lazy(sums, sums.chunk_shape)
     return da.reduction(
         partial,
         chunk=_as_it_is,
-        aggregate=functools.partial(_added, dtype=dtype),
+        aggregate=functools.partial(_added, dtype=dtype, divide=divide),
         combine=functools.partial(_added, dtype=dtype),
         axis=tuple(range(depth)),
-        dtype=dtype,
+        dtype=result,
         concatenate=False,
-        meta=np.empty((0,) * (sums.ndim - depth), dtype),
+        meta=np.empty((0,) * (sums.ndim - depth), result),
     )
 
 
@@ -499,12 +502,16 @@ def _as_it_is(sums: np.ndarray, axis: object, keepdims: bool) -> np.ndarray:
     return sums
 
 
-def _added(parts: object, axis: tuple[int, ...], keepdims: bool, dtype: np.dtype) -> np.ndarray:
+def _added(
+    parts: object, axis: tuple[int, ...], keepdims: bool, dtype: np.dtype, divide: int | None = None
+) -> np.ndarray:
     """Add arrays, nested in lists as dask hands them over, one into the other: no stack of them is ever made."""
     first, *others = _flat(parts)
-    total = first.astype(dtype)
+    total = first.astype(dtype) if others or divide is None else first
     for other in others:
         total += other
+    if divide is not None:
+        total = total / divide
     return total if keepdims else total.reshape(total.shape[len(axis) :])
 
 
