@@ -1,6 +1,6 @@
 """Toy detector files for intake-emio: the card of the format. The reader is imported when a file turns up."""
 
-from intake_emio.formats import Format
+from intake_emio.formats import Format, Writer
 
 FORMAT = Format(
     "toy",
@@ -10,5 +10,5 @@ FORMAT = Format(
     extensions=(".toy",),
     magic=((0, b"TOY1"),),
     detection="first bytes TOY1",
-    save="save",
+    writers=(Writer((".toy",)),),
 )
