@@ -21,6 +21,9 @@ from tests.encoders.raw import write_raw
 from tests.encoders.seq import write_seq, write_sidecar_mrc
 from tests.encoders.tvips import raster, write_tvips
 
+MOST_IN_MEMORY = 2 << 30
+"""Bytes of decoded pixels at most: readers hold them several times, and 1 bit pixels are eight times their file."""
+
 SHIFT = 61
 """Each frame is a window of the same random pixels, so many pixels further on: all differ, and none costs memory."""
 
@@ -133,7 +136,9 @@ class Case:
     def make(self, folder: Path, size: int) -> Files:
         """Write about `size` bytes of random pixels into a folder of their own."""
         bits = self.bits or np.dtype(self.dtype).itemsize * 8
-        frames = int(size * self.share) // (math.prod(self.frame) * bits // 8)
+        pixels = math.prod(self.frame)
+        frames = int(size * self.share) // (pixels * bits // 8)
+        frames = min(frames, MOST_IN_MEMORY // (pixels * np.dtype(self.dtype).itemsize))
         scan = scan_shape(frames)
         return self._written(self.write, folder / self.name, frames_of(self, scan), scan)
 
