@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from natsort import natsort_keygen, ns
 
-from .errors import ArgumentError, MissingFileError
+from .errors import ArgumentError, MissingFileError, StorageError
 from .formats import registry
 from .frames.files import File, filesystem, is_remote, normalise
 from .partition import VARIABLE, member_name, parse_name, values_of
@@ -82,7 +82,7 @@ def several_files(uri: Any, storage_options: Mapping[str, Any] | None = None) ->
         return True
     file = File(normalise(uri), storage_options)
     if FIELD.search(file.uri) or MAGIC.search(_path_of(file.uri)):
-        return file.remote or not os.path.lexists(file.uri)
+        return not (file.exists() if file.remote else os.path.lexists(file.uri))
     if file.remote or not file.is_folder:
         return False
     from .detection import by_folder
@@ -129,8 +129,14 @@ def matching(pattern: str, storage_options: Mapping[str, Any] | None = None) -> 
     if not is_remote(pattern):
         return sorted(glob.glob(pattern, recursive=True), key=natural)
     fs, path = filesystem(pattern, storage_options)
-    found = [str(name) for name in fs.glob(path) if not str(name).rpartition("/")[2].startswith(".")]
-    return sorted((_spelled_like(pattern, name) for name in found), key=natural)
+    try:
+        names = [str(name) for name in fs.glob(path)]
+    except FileNotFoundError:
+        names = []
+    except (OSError, NotImplementedError) as error:
+        raise StorageError(f"{pattern}: files cannot be listed there: {error}. Pass a list of them") from error
+    visible = (name for name in names if not name.rpartition("/")[2].startswith("."))
+    return sorted((_spelled_like(pattern, name) for name in visible), key=natural)
 
 
 def _spelled_like(pattern: str, path: str) -> str:

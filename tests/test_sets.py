@@ -429,6 +429,8 @@ def test_sets_are_read_from_fsspec():
         assert image.i.values.tolist() == [5, 6]
         assert image.values[:, 0, 0].tolist() == [0, 1]
         assert imload("memory://sets/a.i_{t}.npy").image.dims == tuple("tyx")
+        memory.copy("/sets/a.i_6.npy", "/sets/odd[1].npy")
+        assert imload("memory://sets/odd[1].npy").image.dims == tuple("yx")
     finally:
         memory.rm("/sets", recursive=True)
 
