@@ -7,17 +7,14 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .frames.chunking import cores
-from .frames.store import store
+from .frames.store import make_room, store
 from .replacing import hidden, remove
 from .splitting import Part
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 BLOCK_BYTES = 128 << 20
 """Pixels that are computed together: some members of a set, or one."""
@@ -48,7 +45,7 @@ def write_members(part: Part, write: Write, folder: str) -> None:
             for block in _blocks(part):
                 content = part.content.isel({a: slice(s.start, s.stop) for a, s in zip(part.outer, block, strict=True)})
                 numbers = _numbers(block, part.shape)
-                if _bytes(content) <= BLOCK_BYTES or part.image.chunks is None:
+                if content.nbytes <= BLOCK_BYTES or part.image.chunks is None:
                     loaded = content.compute()
                     _finish(pending)
                     pending = [threads.submit(_write_one, write, loaded, part, block, k) for k in numbers]
@@ -77,12 +74,8 @@ def _write_one(write: Write, content: Any, part: Part, block: tuple[slice, ...],
 
 def _numbers(block: tuple[slice, ...], shape: tuple[int, ...]) -> list[int]:
     """Numbers of the members of a block."""
-    grid = np.arange(math.prod(shape)).reshape(shape)[block]
-    return grid.ravel().tolist()
-
-
-def _bytes(content: xr.Dataset | xr.DataArray) -> int:
-    return int(content.nbytes)
+    places = np.ix_(*(range(cut.start, cut.stop) for cut in block))
+    return np.ravel_multi_index(places, shape).ravel().tolist()
 
 
 def _blocks(part: Part) -> Iterator[tuple[slice, ...]]:
@@ -116,10 +109,12 @@ def _through_a_file(
     threads: ThreadPoolExecutor, write: Write, content: Any, part: Part, block: tuple[slice, ...], folder: str
 ) -> None:
     """Compute a block that is too large for memory into a file, and write its members from there."""
-    path = hidden(os.path.join(folder, "block.npy"), "tmp")
+    path = hidden(os.path.join(folder, "block"), "tmp")
     image = content["image"] if hasattr(content, "data_vars") else content
     try:
-        pixels = np.lib.format.open_memmap(path, "w+", image.dtype, image.shape)
+        with open(path, "xb"):
+            make_room(path, image.nbytes)
+        pixels = np.memmap(path, image.dtype, "r+", shape=image.shape)
         store(image.data, pixels)
         stored = image.copy(data=pixels)
         content = content.assign(image=stored) if hasattr(content, "data_vars") else stored

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import itertools
 import os
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -73,7 +74,8 @@ def save(
         return paths
     _check_targets(paths, overwrite, storage_options)
     _warn_losses(parts, target)
-    _warn_strays(parts, target)
+    if overwrite:
+        _warn_strays(parts, target)
     with (
         _written(target, paths, storage_options) as temporaries,
         _own_threads(),
@@ -130,7 +132,7 @@ def _write(
             advance(1)
 
     if part.outer:
-        write_members(part, write_one, os.path.dirname(names[0]))
+        write_members(part, write_one, tempfile.gettempdir() if is_remote(names[0]) else os.path.dirname(names[0]))
     else:
         write_one(0, part.content)
 

@@ -51,13 +51,13 @@ def open_any(uri: Any, *, storage_options: Mapping[str, Any] | None = None, **se
     **settings
         Arguments of the source.
     """
+    if not several_files(uri, storage_options):
+        return open_source(uri, storage_options=storage_options, **settings)
+    settings["storage_options"] = dict(storage_options or {})
     own = next((entry for entry in registry().values() if set(entry.set_arguments) & set(settings)), None)
-    if own is not None and several_files(uri, storage_options):
-        given = {name: value for name, value in settings.items() if name != "format"}
-        return own.source_class()(uri, storage_options=dict(storage_options or {}), **given)
-    if own is None and several_files(uri, storage_options):
-        return FilesSource(uri, storage_options=dict(storage_options or {}), **settings)
-    return open_source(uri, storage_options=storage_options, **settings)
+    if own is None:
+        return FilesSource(uri, **settings)
+    return own.source_class()(uri, **{name: value for name, value in settings.items() if name != "format"})
 
 
 class FilesSource(ImageSource):

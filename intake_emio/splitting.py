@@ -55,11 +55,11 @@ class Target:
         ArgumentError
             If the format cannot hold the axes that the user wants together.
         """
-        wanted = "".join(a for a in partition or "" if a in axes) or axes
+        wanted = "".join(a for a in partition or "" if a in axes)
         if self.writer.file_axes is None:
-            return wanted
-        fitting = self.format.load(self.writer.file_axes)(wanted)
-        if partition and wanted != axes and set(fitting) != set(wanted):
+            return wanted or axes
+        fitting = self.format.load(self.writer.file_axes)(wanted or axes)
+        if wanted and set(fitting) != set(wanted):
             raise ArgumentError(
                 f"{self.path}: {self.extension} files cannot hold the axes {wanted!r} together, only "
                 f"{fitting!r} of them: choose another partition, or .zarr"
@@ -80,7 +80,7 @@ class Part:
     paths
         Files to write, in C order over the outer axes.
     account
-        Record of a member, without its place in the set.
+        Record of a member, without its place in the set; empty where files keep none.
     place
         Record of the set: outer axes, shape, coordinates.
     first_tells
@@ -97,7 +97,7 @@ class Part:
     @property
     def image(self) -> xr.DataArray:
         """The variable that decides about the axes."""
-        return self.content["image"] if hasattr(self.content, "data_vars") and self.outer else self.content  # type: ignore
+        return self.content["image"] if hasattr(self.content, "data_vars") else self.content  # type: ignore[return-value]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,7 +147,8 @@ def split(dataset: xr.Dataset, target: Target, partition: str | None, by_index: 
     together = target.writer.takes(map(str, axes)) and ("image" in axes or target.writer.holds == ("*",))
     if together and inner == axes:
         main = "image" if "image" in axes else next(iter(axes))
-        return [Part(dataset, "", (target.path,), describe(dataset[main], dataset.attrs))]
+        account = describe(dataset[main], dataset.attrs) if target.writer.records else {}
+        return [Part(dataset, "", (target.path,), account)]
     if together and target.writer.holds != ("*",):
         return [_part(dataset, dataset["image"], inner["image"], target, [], by_index)]
     several = len(axes) > 1
@@ -190,6 +191,8 @@ def _part(
             )
             for at in np.ndindex(shape)
         ]
+    if not target.writer.records:  # nobody reads coordinates that are not written
+        return Part(content, outer, tuple(paths), {})
     within = [name for name, coord in image.coords.items() if not set(coord.dims) & set(outer)]
     first = image.isel(dict.fromkeys(outer, 0), drop=True)
     account = describe(first.drop_vars([n for n in first.coords if n not in within]), attrs or content.attrs)

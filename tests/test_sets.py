@@ -150,6 +150,30 @@ def test_axes_that_a_format_cannot_hold_together_are_refused(folder):
     assert names() == []
 
 
+@pytest.mark.parametrize("partition", ["ityx", "tiyx"])
+def test_that_holds_for_all_axes_of_an_image_too(folder, partition):
+    image = xr.DataArray(np.zeros((2, 3, 4, 5), "u1"), dims=tuple("ityx"))
+    with pytest.raises(ArgumentError, match=r"\.mrc files cannot hold"):
+        imsave(image, "a.mrc", partition=partition)
+    assert names() == []
+
+
+def test_coordinates_that_are_not_written_are_not_read(folder):
+    def read(block):
+        raise AssertionError("a coordinate was computed")
+
+    lazy = da.zeros(3, chunks=1).map_blocks(read, dtype="f8", meta=np.empty(0))
+    image = xr.DataArray(np.zeros((3, 4, 5)), dims=tuple("iyx"), coords={"exposure": ("i", lazy)})
+    quietly(image, "a.npy")
+    assert names() == ["a.npy"]
+
+
+def test_members_of_a_set_can_be_added(folder):
+    quietly(xr.DataArray(np.zeros((1, 4, 5)), dims=tuple("iyx"), coords={"i": [1]}), "a.npy", partition="yx")
+    quietly(xr.DataArray(np.zeros((1, 4, 5)), dims=tuple("iyx"), coords={"i": [2]}), "a.npy", partition="yx")
+    assert imload("a.*.npy").i.values.tolist() == [1, 2]
+
+
 def test_a_stem_that_reads_as_an_axis_is_refused(folder):
     with pytest.raises(ArgumentError, match=r"scan\.i_03"):
         imsave(scan(), "scan.i_03.zarr", partition="vu")
