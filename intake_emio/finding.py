@@ -26,8 +26,18 @@ SIDECARS = (".json", ".txt")
 MAGIC = re.compile(r"[*?\[]")
 FIELD = re.compile(r"\{(var|[A-Za-z])(?::(d|str))?\}")
 
-natural = natsort_keygen(alg=ns.IGNORECASE)
-"""Key that sorts text as people do: digits as numbers, whatever the case."""
+_as_people_do = natsort_keygen(alg=ns.IGNORECASE)
+
+
+def natural(text: str) -> tuple[Any, str]:
+    """Key that sorts text as people do: digits as numbers, whatever the case; what is the same then, by its letters.
+
+    Examples
+    --------
+    >>> sorted(["b_10", "a", "B_9", "A"], key=natural)
+    ['A', 'a', 'B_9', 'b_10']
+    """
+    return _as_people_do(text), text
 
 
 @dataclass(frozen=True)

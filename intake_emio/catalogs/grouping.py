@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from natsort import natsort_keygen
-
+from ..finding import natural
 from .crawl import Dataset
-
-_order = natsort_keygen()
 
 
 def grouped(found: Iterable[Dataset]) -> list[Dataset]:
@@ -22,7 +19,7 @@ def grouped(found: Iterable[Dataset]) -> list[Dataset]:
     - if all of its pixels were read for the other's header, and not also the other way round: references for dark
       and gain, the further series of an acquisition.
     """
-    joined = _consulted(_parts(_same_pixels(sorted(found, key=lambda one: _order(one.place)))))
+    joined = _consulted(_parts(_same_pixels(sorted(found, key=lambda one: natural(one.place)))))
     owners = {name: k for k, one in enumerate(joined) for name in one.pixels}
     return [_without(one, {name for name in one.files if owners.get(name, k) != k}) for k, one in enumerate(joined)]
 

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from natsort import natsort_keygen
-
 from ..errors import EmioWarning
+from ..finding import natural
 from .crawl import Dataset, look
 from .entries import entry_of, names_for, relative
 from .folders import folder_of
 from .surveying import Survey
 from .updating import Former, Known
-
-_order = natsort_keygen()
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def listed(survey: Survey, former: Former) -> list[Listed]:
             continue
         del unmatched[id(match)]
         found.append(Listed(dataset.place, _as_opened_there(dataset, match, survey), match))
-    found.sort(key=lambda one: _order(one.place))
+    found.sort(key=lambda one: natural(one.place))
     return [Listed(_place(known, former), known=known, by_hand=True) for known in _kept(unmatched, survey)] + found
 
 
