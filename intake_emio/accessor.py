@@ -19,8 +19,8 @@ from . import arguments
 from .axes import units_of
 from .errors import ArgumentError
 from .frames.lazy import load
-from .frames.pixels import Pixels
-from .frames.reduce import lazy_dots, lazy_sum, lazy_totals, sum_type
+from .frames.pixels import Pixels, sum_type
+from .frames.reduced import lazy_dots, lazy_sum, lazy_totals
 from .frames.views import Permuted
 from .indexed import pixels_behind
 

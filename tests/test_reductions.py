@@ -14,7 +14,7 @@ from intake_emio.frames.layout import FrameStack
 from intake_emio.frames.lazy import lazy
 from intake_emio.frames.navigation import Navigation
 from intake_emio.frames.pixels import whole
-from intake_emio.frames.reduce import FrameTotals, Reduction
+from intake_emio.frames.reduced import FrameTotals, Reduction
 from tests.encoders.blo import write_blo
 from tests.encoders.raw import write_raw
 from tests.test_frames import layouts, quick, with_storage, written

@@ -25,7 +25,7 @@ from ..frames.files import File, normalise
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack, Piece
 from ..frames.navigation import Navigation, check_sync_offset, navigate
-from ..frames.reduce import FrameMean
+from ..frames.reduced import FrameMean
 from ..image import Image, Variable
 from ..source import ImageSource
 from ._gain_map import GainMap

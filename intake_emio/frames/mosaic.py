@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .navigation import Navigation
-from .pixels import Box, Pixels, count_of
+from .pixels import Box, Pixels, count_of, partial_type
 from .storage import Range, Storage
 
 FETCH_BYTES = 32 << 20
@@ -20,9 +20,6 @@ FETCH_BYTES = 32 << 20
 
 MAPPED_BYTES = 1 << 30
 """The same of maps, which fetch nothing."""
-
-MOST_IN_32_BITS = 1 << 16
-"""Pixels of 16 bits whose sum fits into 32 bits."""
 
 MERGE_BYTES = 128 << 10
 """Tiles that lie closer than this in a file are fetched in one piece."""
@@ -298,10 +295,12 @@ class Mosaic(Pixels):
 
     def sum_frames(self, points: Box, columns: slice | None = None) -> np.ndarray:
         """Sum over points, 64 bits, or 32 if that is enough."""
-        few = math.prod(map(count_of, points)) <= MOST_IN_32_BITS
         wanted = columns or slice(0, self.frame_shape[1])
         strips = [s for s in self.strips if columns is None or s.columns(self.tile_shape[1])[0] == wanted.start]
-        total = np.zeros((self.frame_shape[0], wanted.stop - wanted.start), "u4" if few else "u8")
+        total = np.zeros(
+            (self.frame_shape[0], wanted.stop - wanted.start),
+            partial_type(self.dtype, math.prod(map(count_of, points))),
+        )
         rows, width = self.tile_shape
         part = np.empty(rows * width, total.dtype)
         for (top, left), _, data, starts in self._across(points, strips):

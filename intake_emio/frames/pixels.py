@@ -21,6 +21,10 @@ READ_BYTES = 8 << 20
 """What one thread reads at a time: memory that is filled is still in the cache when it is converted."""
 
 
+MOST_SUMMED = 32_768
+"""Pixels of 16 bits whose sum fits into 32 bits, signed or not."""
+
+
 class Pixels(abc.ABC):
     """Something array-like that reads boxes of pixels when asked, and holds file names and numbers only.
 
@@ -141,6 +145,18 @@ class Pixels(abc.ABC):
 def whole(shape: Sequence[int]) -> Box:
     """Return the box of everything."""
     return tuple(slice(0, n, 1) for n in shape)
+
+
+def sum_type(dtype: np.dtype) -> np.dtype:
+    """Type of a sum over many pixels: 64 bits."""
+    kinds = {"u": "u8", "b": "i8", "i": "i8", "f": "f8", "c": "c16"}
+    return np.dtype(kinds[dtype.kind]) if dtype.itemsize <= 16 else dtype
+
+
+def partial_type(dtype: np.dtype, count: int) -> np.dtype:
+    """Type of a sum over at most so many pixels."""
+    fits = dtype.kind in "bui" and dtype.itemsize <= 2 and count <= MOST_SUMMED
+    return np.dtype("i4" if dtype.kind == "i" else "u4") if fits else sum_type(dtype)
 
 
 def inside(cut: Box) -> tuple[Any, ...]:
