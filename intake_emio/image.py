@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import arguments
-from .axes import Calibration, Labels, Scale, arrange, check_axes, recalibrate
+from .axes import Calibration, Labels, Scale, arrange, array_axes, check_axes, recalibrate
 from .errors import ArgumentError, PartitionError
 from .frames.chunking import given_chunks
 from .frames.corrections import Corrected, Corrections
 from .frames.held import Held
 from .frames.lazy import lazy, load
+from .frames.navigation import Navigation
+from .frames.picked import along
 from .frames.pixels import Pixels, count_of
 from .frames.views import Pick, permuted, selected
 
@@ -188,6 +190,37 @@ class Image:
             order=arrange(self.image.axes, order),
             variables={k: v.arranged(order) for k, v in self.variables.items()},
             facts={k: v.arranged(order) for k, v in self.facts.items()},
+        )
+
+    def along(self, navigation: Navigation, axes: str | None = None) -> Image:
+        """Return the image with its frames arranged anew.
+
+        Parameters
+        ----------
+        navigation
+            Which frame each point shows; frames are counted along the navigation axes, as they are stored.
+        axes
+            Names of all axes, if there will be another number of them; default: the usual ones.
+
+        Returns
+        -------
+        Image
+            What was known along the old navigation axes is dropped, unless their lengths stay.
+        """
+        depth = self.pixels.ndim - self.pixels.frame_ndim
+        signal, new = self.axes[depth:], len(navigation.shape)
+        names = self.axes if new == depth else axes or array_axes(new + len(signal), len(signal))
+        renamed = dict(zip(signal, names[new:], strict=True))
+        same = navigation.shape == self.pixels.shape[:depth]
+        kept = {renamed[a]: scale for a, scale in self.calibration.items() if a in renamed}
+        return replace(
+            self,
+            pixels=along(self.pixels, navigation),
+            axes=names,
+            frame_axes=names[new:],
+            calibration=self.calibration if same else kept,
+            variables={},
+            facts={},
         )
 
     def corrected(self, corrections: Corrections | None) -> Image:

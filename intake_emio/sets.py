@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import arguments, record
-from .axes import Calibration, array_axes, even_or_labels
+from .axes import Calibration, even_or_labels
 from .detection import open_source
 from .errors import ArgumentError, EmioError, MissingFileError
 from .finding import Axis, Found, Grid, Listing, find_members, grid_of, several_files
@@ -23,7 +23,6 @@ from .frames.gathered import Gathered
 from .frames.held import Held
 from .frames.joined import Unfolded
 from .frames.navigation import navigate
-from .frames.picked import Picked
 from .frames.pixels import Pixels
 from .frames.storage import Storage
 from .image import Image, Variable
@@ -209,19 +208,7 @@ class FilesSource(ImageSource):
             raise ArgumentError(f"{self._said}: nav_shape arranges files of one frame each, and these have {inner!r}")
         shape = (len(names),)
         navigation = navigate(self._said, len(names), shape, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
-        points = navigation.frames()
-        points[(points < 0) | (points >= len(names))] = -1
-        axes = array_axes(points.ndim + len(inner), len(inner))
-        renamed = dict(zip(inner, axes[points.ndim :], strict=True))
-        return replace(
-            image,
-            pixels=Picked(image.pixels, points),
-            axes=axes,
-            frame_axes=axes[points.ndim :],
-            calibration={renamed[a]: scale for a, scale in image.calibration.items() if a in renamed},
-            variables={},
-            facts={},
-        )
+        return image.along(navigation)
 
     def _end_to_end(self, names: tuple[str, ...], opener: Opener, first: Image) -> Image:
         """Make one long stack of stacks."""

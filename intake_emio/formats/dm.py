@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from natsort import natsorted
 
 from .. import arguments
@@ -23,7 +22,7 @@ from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack, Piece
 from ..frames.navigation import Navigation, navigate
-from ..frames.picked import Picked
+from ..frames.picked import along
 from ..frames.pixels import Pixels
 from ..frames.views import Permuted
 from ..image import Image
@@ -192,8 +191,7 @@ class DMSource(ImageSource):
             sync_offset=self.sync_offset,
         )
         if navigation != Navigation.of((*slow, *scan)):
-            points = navigation.frames()
-            pixels = Picked(pixels, np.where(points < math.prod((*slow, *scan)), np.maximum(points, -1), -1))
+            pixels = along(pixels, navigation)
         same = len(navigation.shape) == depth + 2 and width == 2
         letters = plan.nav_letters[:depth] + "yx", "vu"
         nav_letters, sig_letters = letters if same else _default_letters(len(navigation.shape), width)

@@ -24,7 +24,7 @@ from ..frames.files import File
 from ..frames.frames import Frames
 from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, navigate
-from ..frames.picked import Picked
+from ..frames.picked import along
 from ..frames.pixels import Pixels
 from ..frames.views import permuted, selected
 from ..image import Image, Variable
@@ -443,8 +443,7 @@ class HDF5Source(ImageSource):
             calibration.clear()
         if isinstance(pixels, Frames):
             return new, pixels.along(arranged)
-        table = arranged.frames()
-        return new, Picked(pixels, np.where((table < 0) | (table >= count), -1, table))
+        return new, along(pixels, arranged)
 
 
 def _count_type(value: Any) -> str:

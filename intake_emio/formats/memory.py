@@ -20,7 +20,7 @@ from ..frames.frames import Frames
 from ..frames.held import Held
 from ..frames.layout import FrameStack
 from ..frames.navigation import Navigation, check_sync_offset, navigate
-from ..frames.picked import Picked
+from ..frames.picked import along
 from ..frames.pixels import Pixels
 from ..frames.storage import Storage
 from ..image import Image, Variable
@@ -154,9 +154,7 @@ class MemorySource(ImageSource):
         if not isinstance(pixels, Held):
             if sig != pixels.shape[depth:] or not depth:
                 raise ArgumentError(f"{self.uri}: sig_shape must be {pixels.shape[depth:]}, as the chunks are cut")
-            points = navigation.frames()
-            points[(points < 0) | (points >= count)] = -1
-            return Picked(pixels, points)
+            return along(pixels, navigation)
         stream = pixels.native.reshape((count, *sig))
         return Held(_counted(stream, navigation).reshape((*navigation.shape, *sig)), len(sig))
 

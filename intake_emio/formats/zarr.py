@@ -18,7 +18,6 @@ from ..errors import ArgumentError, EmioError, EmioWarning, HeaderError, Missing
 from ..frames.chunked_store import StoredArray, StoreName
 from ..frames.files import File
 from ..frames.navigation import navigate
-from ..frames.picked import Picked
 from ..frames.storage import Storage
 from ..image import Image, Variable
 from ..record import KEY, OF_DATASET, Record
@@ -317,24 +316,5 @@ class ZarrSource(ImageSource):
             return image
         if not depth:
             raise ArgumentError(f"{store.uri}: a single frame of {sig} cannot be arranged by nav_shape or sync_offset")
-        count = math.prod(nav)
-        navigation = navigate(store.uri, count, nav, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
-        points = navigation.frames()
-        points[(points < 0) | (points >= count)] = -1
-        signal = image.axes[depth:]
-        same = navigation.shape == nav
-        if same or len(navigation.shape) == depth:
-            axes = image.axes
-        else:
-            axes = self._given_metadata.get("axes") or array_axes(points.ndim + len(signal), len(signal))
-        renamed = dict(zip(signal, axes[points.ndim :], strict=True))
-        kept = {renamed[a]: c for a, c in image.calibration.items() if a in signal}
-        return replace(
-            image,
-            pixels=Picked(pixels, points),
-            axes=axes,
-            frame_axes=axes[points.ndim :],
-            calibration=image.calibration if same else kept,
-            variables={},
-            facts={},
-        )
+        navigation = navigate(store.uri, math.prod(nav), nav, nav_shape=self.nav_shape, sync_offset=self.sync_offset)
+        return image.along(navigation, self._given_metadata.get("axes"))

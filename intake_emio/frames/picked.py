@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .chunking import contiguous_runs
+from .navigation import Navigation
 from .pixels import Box, Pixels, count_of, whole
 
 
@@ -97,6 +98,13 @@ class Picked(Pixels):
         """Inner token and points."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.points).tobytes()).hexdigest()
         return ("picked", self.points.shape, digest, self.inner.token())
+
+
+def along(pixels: Pixels, navigation: Navigation) -> Picked:
+    """Show frames of other pixels at the points of a navigation; where it points at none of them, a blank one."""
+    count = math.prod(pixels.shape[: pixels.ndim - pixels.frame_ndim])
+    points = navigation.frames()
+    return Picked(pixels, np.where((points < 0) | (points >= count), -1, points))
 
 
 def _runs(wanted: np.ndarray, row: int) -> list[tuple[int, int, int]]:
